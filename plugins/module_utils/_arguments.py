@@ -1,0 +1,35 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Argument specs that several modules share. The documentation of each is in the fragment of the same name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+WORKLOAD_CHOICES = ("pid", "pid_file", "unit", "command")
+
+
+def workload() -> dict[str, Any]:
+    """Which workload is meant: the fragment `workload`."""
+    return {
+        "pid": {"type": "int"},
+        "pid_file": {"type": "path"},
+        "unit": {"type": "str"},
+        "command": {"type": "list", "elements": "str"},
+    }
+
+
+def criu() -> dict[str, Any]:
+    """What dump and restore share: the fragment `criu`."""
+    return {
+        "images": {"type": "path", "required": True},
+        "criu_path": {"type": "path"},
+        "tcp_established": {"type": "bool"},
+        "tcp_close": {"type": "bool"},
+        "shell_job": {"type": "bool"},
+        "file_locks": {"type": "bool"},
+        "ext_unix_sk": {"type": "bool"},
+        "manage_cgroups": {"type": "str", "choices": ["none", "props", "soft", "full", "strict", "ignore"]},
+        "extra_args": {"type": "list", "elements": "str"},
+    }

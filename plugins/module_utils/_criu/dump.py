@@ -1,0 +1,215 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`criu dump` as a transaction: either the workload is gone and an image set is complete, or nothing has changed."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options, dump_command
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import (
+    Criu,
+    find_criu,
+    has_feature,
+    require_root,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import (
+    prepare_folder,
+    remove_images,
+    require_empty,
+    require_space,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
+    Manifest,
+    Workload,
+    digests,
+    read_manifest,
+    write_manifest,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
+    Identity,
+    require_own_mount_namespace,
+    root_folder,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._errors import (
+    BadImageSet,
+    CriuError,
+    WorkloadNotFound,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
+
+AUTO = "auto"
+NFTABLES = "nftables"
+
+
+@dataclass(frozen=True)
+class DumpRequest:
+    """What to dump and where to. `dump_map` None gives each external mount its mountpoint as key."""
+
+    name: str
+    pid: int
+    images: Path
+    start_time: int | None = None
+    dump_map: Sequence[Mapping[str, str]] | None = None
+    options: Options = field(default_factory=Options)
+    leave_running: bool = False
+    criu_path: str | None = None
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """A complete image set. `changed` is False if it had been there already; `seconds` is how long CRIU ran."""
+
+    manifest: Manifest
+    changed: bool
+    seconds: float = 0.0
+
+
+def dump_workload(request: DumpRequest, proc: Proc, runner: Runner, check_only: bool = False) -> Dumped:
+    """Dump the workload, unless an earlier dump did it and it is gone. Raises CriuError; then the workload runs on."""
+    require_root()
+    stat = proc.stat(request.pid)
+    if stat is None or request.start_time not in (None, stat.start_time):
+        earlier = _earlier(request, proc)
+        if earlier is not None:
+            return Dumped(earlier, changed=False)
+        raise WorkloadNotFound(
+            f"The workload {request.name} does not run here as process {request.pid}.",
+            "Look for it again with workload_info, and pass its pid and start_time.",
+        )
+    identity = Identity(stat.pid, stat.start_time)
+    manifest = check_dump(request, identity, proc, runner)
+    require_empty(request.images)
+    if check_only:
+        return Dumped(manifest, changed=True)
+    return _dump(request, manifest, identity, proc, runner)
+
+
+def check_dump(request: DumpRequest, identity: Identity, proc: Proc, runner: Runner) -> Manifest:
+    """The manifest that a dump would write, but for the files. Changes nothing; raises CriuError if it cannot be."""
+    criu = find_criu(runner, request.criu_path)
+    require_own_mount_namespace(identity.pid, proc)
+    mounts = read_mounts(identity.pid, proc)
+    root = root_folder(identity.pid, proc)
+    if root is None:
+        raise CriuError(
+            f"The root of workload {request.name} (pid {identity.pid}) cannot be seen in the host's mount namespace.",
+            "Mount it on the host too, so that CRIU can be told of it with --root.",
+        )
+    require_space(request.images, memory_bytes(proc, proc.tree(identity.pid)))
+    return Manifest(
+        workload=Workload(request.name, identity.pid, identity.start_time, proc.command(identity.pid)),
+        host=platform.node(),
+        boot_id=proc.boot_id(),
+        kernel=platform.release(),
+        architecture=platform.machine(),
+        criu_version=criu.version,
+        created="",
+        root=root,
+        mount_map=_checked_map(request.dump_map, mounts),
+        mounts=mounts,
+        options=_with_network_lock(request.options, criu, runner).as_dict(),
+        leave_running=request.leave_running,
+    )
+
+
+def _earlier(request: DumpRequest, proc: Proc) -> Manifest | None:
+    try:
+        manifest = read_manifest(request.images)
+    except BadImageSet:
+        return None
+    is_same = (
+        manifest.boot_id == proc.boot_id()
+        and manifest.workload.name == request.name
+        and manifest.workload.pid == request.pid
+        and request.start_time in (None, manifest.workload.start_time)
+    )
+    return manifest if is_same else None
+
+
+def _dump(request: DumpRequest, manifest: Manifest, identity: Identity, proc: Proc, runner: Runner) -> Dumped:
+    # The manifest is written in CRIU's post-dump stage, when all images are there and the tasks still are: there is no
+    # moment with neither a workload nor a complete image set.
+    criu = find_criu(runner, request.criu_path)
+    prepare_folder(request.images)
+
+    def complete(pid: int) -> None:
+        nonlocal manifest
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+        manifest = replace(manifest, created=now, files=digests(request.images))
+        write_manifest(request.images, manifest)
+
+    try:
+        with Stages({POST_DUMP: complete}) as stages:
+            argv = dump_command(
+                criu.path,
+                identity.pid,
+                str(request.images),
+                manifest.root,
+                manifest.mount_map,
+                Options.from_dict(manifest.options),
+                request.leave_running,
+                stages.script,
+            )
+            started = time.monotonic()
+            completed = runner(Command(argv), stages.serve)
+            seconds = time.monotonic() - started
+            if stages.refusal is not None:
+                raise CriuError(
+                    f"The dump of {request.name} was given up before the workload was let go, and it runs on: "
+                    f"{stages.refusal}"
+                ) from stages.refusal
+        if completed.returncode != 0:
+            raise failure(f"The dump of {request.name} (pid {identity.pid})", completed, request.images / DUMP_LOG)
+        if not manifest.files:
+            raise CriuError(
+                f"CRIU ended the dump of {request.name} well, but never asked at its post-dump stage.",
+                "Check that the folder for temporary files is not mounted noexec (TMPDIR).",
+            )
+    except BaseException:
+        if proc.stat(identity.pid) is not None:
+            remove_images(request.images)
+        raise
+    return Dumped(manifest, changed=True, seconds=seconds)
+
+
+def _checked_map(
+    dump_map: Sequence[Mapping[str, str]] | None, mounts: Sequence[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    external = [mount["mountpoint"] for mount in mounts if mount["kind"] == EXTERNAL]
+    if dump_map is None:
+        return [{"mountpoint": mountpoint, "key": mountpoint} for mountpoint in external]
+    given = [entry["mountpoint"] for entry in dump_map]
+    without_key = [mountpoint for mountpoint in external if mountpoint not in given]
+    matching_nothing = [mountpoint for mountpoint in given if mountpoint not in external]
+    if without_key or matching_nothing:
+        parts = []
+        if without_key:
+            parts.append(f"external mounts without a key: {', '.join(without_key)}")
+        if matching_nothing:
+            parts.append(f"keys for mountpoints where no external mount is: {', '.join(matching_nothing)}")
+        raise CriuError(
+            f"The mount map does not fit the workload: {'; '.join(parts)}.",
+            "Run mount_info and mount_map again, and use the dump map that they give.",
+            {"without_key": without_key, "matching_nothing": matching_nothing},
+        )
+    return [dict(entry) for entry in dump_map]
+
+
+def _with_network_lock(options: Options, criu: Criu, runner: Runner) -> Options:
+    if options.network_lock != AUTO:
+        return options
+    # CRIU's own default is iptables, which fails where that program is not installed.
+    method = NFTABLES if has_feature(runner, criu, f"network_lock_{NFTABLES}") else None
+    return replace(options, network_lock=method)

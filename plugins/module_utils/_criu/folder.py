@@ -1,0 +1,66 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder of an image set: memory images are secrets, and one folder holds one set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, RESTORE_LOG
+from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
+
+# What a failed attempt leaves for a person to read; it does not keep the next attempt out.
+_LOGS = frozenset({DUMP_LOG, RESTORE_LOG})
+
+
+def require_empty(images: Path) -> None:
+    """Raises BadImageSet if the image folder is something else than absent or empty."""
+    if images.is_symlink() or (images.exists() and not images.is_dir()):
+        raise BadImageSet(f"The image folder {images} is not a folder.", "Name another path.")
+    contents = sorted(entry.name for entry in images.iterdir() if entry.name not in _LOGS) if images.exists() else []
+    if contents:
+        raise BadImageSet(
+            f"The image folder {images} is not empty: it has {', '.join(contents[:5])}"
+            f"{' …' if len(contents) > 5 else ''}.",
+            "Name another folder for this dump, or remove the old one if nobody needs it.",
+        )
+
+
+def prepare_folder(images: Path) -> None:
+    """Make the image folder with mode 0700, or take an empty one. Raises BadImageSet if that cannot be."""
+    require_empty(images)
+    try:
+        images.mkdir(mode=0o700, parents=True, exist_ok=True)
+        images.chmod(0o700)
+    except OSError as error:
+        raise BadImageSet(
+            f"The image folder {images} cannot be made: {error.strerror}.", "Name another path."
+        ) from error
+
+
+def require_space(images: Path, needed: int) -> None:
+    """Raises BadImageSet if the file system of the image folder has fewer than `needed` bytes free."""
+    free = free_bytes(images)
+    if free < needed:
+        raise BadImageSet(
+            f"There is too little space for {images}: {needed >> 20} MiB are needed, {free >> 20} MiB are free.",
+            "Free some space, or name a folder on another file system.",
+            {"needed_bytes": needed, "free_bytes": free},
+        )
+
+
+def free_bytes(path: Path) -> int:
+    """The bytes free on the file system where this path is, or would be made."""
+    while not path.exists():
+        path = path.parent
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def remove_images(images: Path) -> None:
+    """Remove all but the logs of an attempt that failed, because memory images are secrets."""
+    for path in images.iterdir():
+        if path.is_file() and path.name not in _LOGS:
+            path.unlink()

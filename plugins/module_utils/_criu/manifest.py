@@ -1,0 +1,139 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifest of an image set: what was dumped, where, with which map, and the digest of every file.
+
+CRIU's own images hold no version, kernel, host name or date. The manifest is written last; without it an image set is
+incomplete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
+from ansible_collections.fleet.criu.plugins.module_utils._files import write_json
+
+MANIFEST = "manifest.json"
+RESTORED = "restored.json"
+FORMAT = 1
+
+_CHUNK = 1 << 20
+_IMAGE_SUFFIX = ".img"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Whose image set it is. `start_time` is in clock ticks after boot (proc(5), /proc/PID/stat, field 22)."""
+
+    name: str
+    pid: int
+    start_time: int
+    command: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that a manifest says.
+
+    `created` is UTC in ISO 8601; `mounts` are the workload's mounts as the module mount_info returns them.
+    """
+
+    workload: Workload
+    host: str
+    boot_id: str
+    kernel: str
+    architecture: str
+    criu_version: str
+    created: str
+    root: str
+    mount_map: Sequence[Mapping[str, str]]
+    mounts: Sequence[Mapping[str, Any]]
+    options: Mapping[str, Any]
+    leave_running: bool = False
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that a restore must give a path for."""
+        return [entry["key"] for entry in self.mount_map]
+
+    @property
+    def size(self) -> int:
+        """The bytes of all images together."""
+        return sum(int(entry["size"]) for entry in self.files.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The manifest in plain JSON types."""
+        return asdict(self)
+
+
+def digests(images: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 and size in bytes of every image file in the folder, by name."""
+    return {
+        path.name: {"sha256": _sha256(path), "size": path.stat().st_size}
+        for path in sorted(images.iterdir())
+        if path.suffix == _IMAGE_SUFFIX
+    }
+
+
+def write_manifest(images: Path, manifest: Manifest) -> None:
+    """Write the manifest into the image folder, atomically, mode 0600."""
+    write_json(images / MANIFEST, manifest.as_dict())
+
+
+def read_manifest(images: Path) -> Manifest:
+    """The manifest of an image set. Raises BadImageSet if it is missing, damaged or of a format that we do not know."""
+    path = images / MANIFEST
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+        if value.get("format") != FORMAT:
+            raise BadImageSet(
+                f"{path} is of format {value.get('format')!r}; this version knows format {FORMAT}.",
+                "Use the version of fleet.criu that made the image set, or a later one.",
+            )
+        return Manifest(**{**value, "workload": Workload(**value["workload"])})
+    except FileNotFoundError:
+        raise BadImageSet(
+            f"{images} is no complete image set: it has no {MANIFEST}, which is written last.",
+            "Look for the folder of a dump that succeeded. A dump that was interrupted left its workload running.",
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BadImageSet(f"{path} cannot be read: {error}.", "Use another copy of this image set.") from error
+
+
+def verify_files(images: Path, manifest: Manifest) -> None:
+    """Raises BadImageSet, which names each file that is missing, altered or was added since the manifest."""
+    found = {path.name for path in images.iterdir() if path.suffix == _IMAGE_SUFFIX}
+    # CRIU writes its statistics after the workload is gone, and once more at restore.
+    added = sorted(name for name in found - set(manifest.files) if not name.startswith("stats-"))
+    missing = sorted(set(manifest.files) - found)
+    altered = sorted(
+        name
+        for name in found & set(manifest.files)
+        if (images / name).stat().st_size != manifest.files[name]["size"]
+        or _sha256(images / name) != manifest.files[name]["sha256"]
+    )
+    if added or missing or altered:
+        parts = (("missing", missing), ("altered", altered), ("added", added))
+        listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+        raise BadImageSet(
+            f"The image set {images} is not what its manifest says: {listed}.",
+            "Copy it again from where it was dumped.",
+            {"missing": missing, "altered": altered, "added": added},
+        )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()

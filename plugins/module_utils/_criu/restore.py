@@ -1,0 +1,183 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`criu restore` as a transaction: either the workload runs with the mounts that were intended, or nothing runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options, restore_command
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu, find_criu, require_root
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
+    RESTORED,
+    Manifest,
+    read_manifest,
+    verify_files,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Description, Identity, find
+from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_atomically, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What to restore and how. `restore_map` has a path for each key, `options` override those of the image set."""
+
+    images: Path
+    root: str
+    restore_map: Sequence[Mapping[str, str]]
+    options: Mapping[str, Any]
+    pid_file: Path | None = None
+    criu_path: str | None = None
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A workload that runs. `changed` is False if it did so already; `seconds` is how long CRIU ran.
+
+    After a mere check there is no `pid`.
+    """
+
+    pid: int | None
+    changed: bool
+    manifest: Manifest
+    seconds: float = 0.0
+
+
+def restore_workload(request: RestoreRequest, proc: Proc, runner: Runner, check_only: bool = False) -> Restored:
+    """Restore the workload, unless it runs already. Raises CriuError; then no copy of it was let run here.
+
+    The live mounts are compared with the intended ones in CRIU's post-restore stage, before the first instruction of
+    the workload runs: a copy with wrong mounts never writes anything.
+    """
+    require_root()
+    manifest = read_manifest(request.images)
+    running = _find_running(request, manifest, proc, runner)
+    if running is not None:
+        return running
+    criu = find_criu(runner, request.criu_path)
+    verify_files(request.images, manifest)
+    _check_paths(request, manifest)
+    if check_only:
+        return Restored(None, True, manifest)
+    return _restore(request, manifest, criu, proc, runner)
+
+
+def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc, runner: Runner) -> Restored | None:
+    # The copy that an earlier restore of this image set started, or the process of the pid file.
+    try:
+        record = read_json(request.images / RESTORED)
+    except (OSError, ValueError):
+        record = {}
+    stat = proc.stat(int(record.get("pid", 0)))
+    if stat and record.get("start_time") == stat.start_time and record.get("boot_id") == proc.boot_id():
+        return Restored(stat.pid, False, manifest)
+    if request.pid_file is not None:
+        try:
+            identity = find(Description(pid_file=str(request.pid_file)), proc, runner)
+            return Restored(identity.pid, False, manifest)
+        except WorkloadNotFound:
+            pass
+    return None
+
+
+def _restore(request: RestoreRequest, manifest: Manifest, criu: Criu, proc: Proc, runner: Runner) -> Restored:
+    options = Options.from_dict({**manifest.options, **{k: v for k, v in request.options.items() if v is not None}})
+    identity: Identity | None = None
+
+    def confirm(pid: int) -> None:
+        nonlocal identity
+        _check_mounts(request, manifest, pid, proc)
+        stat = proc.stat(pid)
+        if stat is None:
+            raise CriuError(f"Process {pid} was restored, but is gone.")
+        identity = Identity(pid, stat.start_time)
+        _record(request, identity, proc)
+
+    try:
+        with Stages({POST_RESTORE: confirm}) as stages:
+            argv = restore_command(
+                criu.path, str(request.images), request.root, request.restore_map, options, stages.script
+            )
+            started = time.monotonic()
+            completed = runner(Command(argv, bind_root=request.root), stages.serve)
+            seconds = time.monotonic() - started
+            if stages.refusal is not None:
+                raise CriuError(
+                    f"The restore of {manifest.workload.name} was given up before it ran: {stages.refusal}",
+                    facts=getattr(stages.refusal, "facts", {}),
+                ) from stages.refusal
+        if completed.returncode != 0 or identity is None:
+            raise failure(f"The restore of {manifest.workload.name}", completed, request.images / RESTORE_LOG)
+    except BaseException:
+        if identity is not None and proc.stat(identity.pid) is None:
+            _remove_record(request)
+        raise
+    return Restored(identity.pid, True, manifest, seconds)
+
+
+def _check_paths(request: RestoreRequest, manifest: Manifest) -> None:
+    given = {entry["key"]: entry["path"] for entry in request.restore_map}
+    types = {
+        entry["key"]: mount["type"]
+        for entry in manifest.mount_map
+        for mount in manifest.mounts
+        if mount["mountpoint"] == entry["mountpoint"]
+    }
+    problems = [f"key {key} has no path" for key in manifest.keys if key not in given]
+    problems += [f"the image set has no key {key}" for key in given if key not in manifest.keys]
+    problems += [
+        f"{path} (for key {key}) is {path_type(path) or 'missing'}, not a {types[key]}"
+        for key, path in given.items()
+        if key in types and path_type(path) != types[key]
+    ]
+    if path_type(request.root) != "directory":
+        problems.append(f"the root {request.root} is no folder")
+    if problems:
+        raise BadImageSet(
+            f"The image set {request.images} cannot be restored with this map: {'; '.join(problems)}.",
+            "Plan again with mount_map for this host, and use the root and the restore map that it gives.",
+            {"problems": problems},
+        )
+
+
+def _check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: Proc) -> None:
+    by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
+    paths = {entry["mountpoint"]: by_key[entry["key"]] for entry in manifest.mount_map}
+    found = differences(
+        manifest.mounts,
+        read_mounts(pid, proc),
+        {**paths, "/": request.root},
+        lambda path, mountpoint: is_same_file(path, proc.root(pid, mountpoint)),
+    )
+    if found:
+        raise CriuError(
+            f"the restored mounts are not what was intended: {'; '.join(found)}.",
+            "Correct the paths, or mount them at this host with the same options, and restore again.",
+            {"differences": found},
+        )
+
+
+def _record(request: RestoreRequest, identity: Identity, proc: Proc) -> None:
+    record = {"pid": identity.pid, "start_time": identity.start_time, "boot_id": proc.boot_id()}
+    write_json(request.images / RESTORED, record)
+    if request.pid_file is not None:
+        request.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(request.pid_file, f"{identity.pid}\n", 0o644)
+
+
+def _remove_record(request: RestoreRequest) -> None:
+    for path in (request.images / RESTORED, request.pid_file):
+        if path is not None and path.exists():
+            path.unlink()

@@ -1,0 +1,186 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Workloads that no engine owns: found by pid, pid file, systemd unit or exact command line, and described."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import (
+    AmbiguousWorkload,
+    CriuError,
+    SharedMountNamespace,
+    WorkloadNotFound,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse, printable
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import root_mount
+from ansible_collections.fleet.criu.plugins.module_utils._proc import (
+    NAMESPACES,
+    Proc,
+    clock_ticks,
+    memory_bytes,
+    user_ids,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
+
+# A pid file is written after its process has started; clocks and file systems round, so a little is allowed.
+_PID_FILE_SLACK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process told from all others: a pid may be used again, a pid with its start time may not."""
+
+    pid: int
+    start_time: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """How a user says which workload is meant; exactly one is set. `command` is the whole command line."""
+
+    pid: int | None = None
+    pid_file: str | None = None
+    unit: str | None = None
+    command: Sequence[str] | None = None
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Description:
+        """The description in a module's parameters. A command given as one text is split as a shell would."""
+        command = given.get("command")
+        return cls(given.get("pid"), given.get("pid_file"), given.get("unit"), command or None)
+
+    def __str__(self) -> str:
+        for name in ("pid", "pid_file", "unit"):
+            if getattr(self, name) is not None:
+                return f"{name} {getattr(self, name)}"
+        return f"command {shlex.join(self.command or ())}"
+
+
+def find(description: Description, proc: Proc, runner: Runner) -> Identity:
+    """The init process of the workload.
+
+    Raises WorkloadNotFound if nothing that runs fits, AmbiguousWorkload if several do or if it is unsure.
+    """
+    pid = _find_pid(description, proc, runner)
+    stat = proc.stat(pid)
+    if stat is None:
+        raise WorkloadNotFound(
+            f"No workload with {description} runs here: there is no process {pid}.",
+            "Check the description of the workload, and on which host it runs.",
+        )
+    if description.pid_file is not None:
+        _check_age(Path(description.pid_file), stat.start_time, pid, proc)
+    return Identity(pid, stat.start_time)
+
+
+def require_own_mount_namespace(pid: int, proc: Proc) -> None:
+    """Raises SharedMountNamespace if the process is in our own mount namespace, where CRIU would run too."""
+    if proc.namespace(pid, "mnt") == proc.namespace("self", "mnt"):
+        raise SharedMountNamespace(
+            f"Process {pid} is in the host's own mount namespace, where CRIU ignores every mount mapping.",
+            "Start the workload in a mount namespace and a root of its own (unshare --mount and pivot_root, or an "
+            "engine).",
+        )
+
+
+def describe(identity: Identity, proc: Proc) -> dict[str, Any]:
+    """What is to be known of a workload, in plain JSON types; see the return values of the module workload_info."""
+    tree = proc.tree(identity.pid)
+    own = {name: proc.namespace(identity.pid, name) for name in NAMESPACES}
+    host = {name: proc.namespace("self", name) for name in NAMESPACES}
+    return {
+        "pid": identity.pid,
+        "start_time": identity.start_time,
+        "command": proc.command(identity.pid),
+        "root": root_folder(identity.pid, proc),
+        "namespaces": {
+            name: "host" if value == host[name] else "own" for name, value in own.items() if value is not None
+        },
+        "processes": len(tree),
+        "uids": user_ids(proc, tree),
+        "memory_bytes": memory_bytes(proc, tree),
+    }
+
+
+def root_folder(pid: int, proc: Proc) -> str | None:
+    """The folder on the host that is the root of the process, or None if it cannot be seen from the host."""
+    root = root_mount(parse(proc.mountinfo(pid)))
+    if root is None:
+        return None
+    visible = [path for path in HostMounts(parse(proc.mountinfo("self"))).candidates(root) if not path.hidden]
+    return printable(visible[0].path) if visible else None
+
+
+def _find_pid(description: Description, proc: Proc, runner: Runner) -> int:
+    if description.pid is not None:
+        return description.pid
+    if description.pid_file is not None:
+        return _pid_of_file(Path(description.pid_file))
+    if description.unit is not None:
+        return _pid_of_unit(description.unit, runner)
+    return _pid_of_command(list(description.command or ()), proc)
+
+
+def _pid_of_file(path: Path) -> int:
+    try:
+        text = path.read_text("ascii", "replace").strip()
+    except FileNotFoundError:
+        raise WorkloadNotFound(
+            f"No workload runs here by the pid file {path}: the file does not exist.",
+            "Check the path, and on which host the workload runs.",
+        ) from None
+    except OSError as error:
+        raise CriuError(f"The pid file {path} cannot be read: {error.strerror}.", "Set become: true.") from error
+    if not text.isdecimal() or int(text) == 0:
+        raise AmbiguousWorkload(
+            f"The pid file {path} does not hold a pid but {text[:40]!r}.", "Correct or remove the file."
+        )
+    return int(text)
+
+
+def _check_age(path: Path, start_time: int, pid: int, proc: Proc) -> None:
+    try:
+        written = path.stat().st_mtime - proc.boot_time()
+    except OSError:
+        return
+    if start_time > clock_ticks(written + _PID_FILE_SLACK_SECONDS):
+        raise AmbiguousWorkload(
+            f"Process {pid} started after the pid file {path} was written, so it may be another one.",
+            f"See what process {pid} is; remove the pid file if it is stale, or touch it if it is right.",
+        )
+
+
+def _pid_of_unit(unit: str, runner: Runner) -> int:
+    completed = runner(Command(["systemctl", "show", "--property", "MainPID", "--value", "--", unit]))
+    pid = completed.stdout.strip()
+    if completed.returncode != 0 or not pid.isdecimal() or int(pid) == 0:
+        raise WorkloadNotFound(
+            f"The systemd unit {unit} has no main process here. {completed.stderr.strip()}".strip(),
+            "Check the unit's name and that it is active.",
+        )
+    return int(pid)
+
+
+def _pid_of_command(command: Sequence[str], proc: Proc) -> int:
+    fitting = [stat for stat in proc.stats() if proc.command(stat.pid) == command]
+    pids = {stat.pid for stat in fitting}
+    # A fork of the workload has the same command line; its init is the one whose parent has another.
+    tops = [stat.pid for stat in fitting if stat.parent not in pids]
+    if not tops:
+        raise WorkloadNotFound(
+            f"No process here has exactly the command line {shlex.join(command)}.",
+            "Compare with: ps -eo pid,args. Programs may change their command line after they start.",
+        )
+    if len(tops) > 1:
+        raise AmbiguousWorkload(
+            f"{len(tops)} processes have the command line {shlex.join(command)}: pids {sorted(tops)}.",
+            "Describe the workload by pid_file, unit or pid.",
+            {"pids": sorted(tops)},
+        )
+    return tops[0]

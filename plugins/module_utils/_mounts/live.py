@@ -1,0 +1,53 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mounts of a running process, read, judged and located on its host."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts, prefer
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import INTERNAL, Verdict, classify
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+
+
+def read_mounts(pid: int, proc: Proc) -> list[dict[str, Any]]:
+    """All mounts of a process in plain JSON types; see the return values of the module mount_info.
+
+    Raises WorkloadNotFound if the process is gone, MalformedMountinfo if its table cannot be understood.
+    """
+    rows = parse(proc.mountinfo(pid))
+    if not rows:
+        raise WorkloadNotFound(f"Process {pid} has no mounts to read: it is gone.", "Look for the workload again.")
+    host_rows = parse(proc.mountinfo("self"))
+    host = HostMounts(host_rows)
+    return [_mount(row, verdict, host, pid, proc) for row, verdict in zip(rows, classify(rows, host_rows))]
+
+
+def _mount(row: MountRow, verdict: Verdict, host: HostMounts, pid: int, proc: Proc) -> dict[str, Any]:
+    inside = proc.root(pid, row.mountpoint)
+    paths = []
+    if verdict.kind != INTERNAL:
+        paths = prefer(host.candidates(row), lambda path: is_same_file(path, inside))
+    visible = [path for path in paths if not path.hidden]
+    return {
+        **row.as_dict(),
+        "kind": verdict.kind,
+        "reason": verdict.reason,
+        "type": path_type(inside) or "directory",
+        "host_path": visible[0].as_dict()["path"] if visible else None,
+        "host_paths": [path.as_dict() for path in paths],
+    }
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two paths lead to the same inode; False if one of them leads nowhere."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False

@@ -1,0 +1,240 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From mounts and rules to the mount map, with every gap found in one go. No file system is asked here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import Any, Iterable, Mapping, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import problem
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import Rule, decide
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, ROOT
+
+PRESENT = "present"
+SHARED = "shared"
+SYNC = "sync"
+
+# CRIU takes an empty NAME and names with this prefix as its own (criu(8), --external).
+_RESERVED_PREFIX = "CRIU:"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What keeps a workload from being moved: `mountpoint` inside the workload, why, and what to write or do."""
+
+    code: str
+    mountpoint: str
+    reason: str
+    remedy: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The gap in plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """What the plan needs to know of a mount; see the return values of the module mount_info for the meaning."""
+
+    mount_id: int
+    mountpoint: str
+    kind: str
+    type: str
+    fstype: str
+    host_path: str | None
+    root: str = "/"
+    deleted: bool = False
+
+    @classmethod
+    def from_dict(cls, mount: Mapping[str, Any]) -> Mount:
+        """A mount as the module mount_info returns it."""
+        return cls(**{name: mount[name] for name in cls.__dataclass_fields__ if name in mount})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the mount map: the mount, its key in the images and its path on the target."""
+
+    mount: Mount
+    key: str | None
+    path: str
+    rule: str
+    data: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry in plain JSON types."""
+        return {
+            "mountpoint": self.mount.mountpoint,
+            "kind": self.mount.kind,
+            "type": self.mount.type,
+            "fstype": self.mount.fstype,
+            "host_path": self.mount.host_path,
+            "key": self.key,
+            "path": self.path,
+            "rule": self.rule,
+            "data": self.data,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The mount map of a workload for one target. It may be used only if `gaps` is empty."""
+
+    entries: Sequence[Entry] = ()
+    gaps: Sequence[Gap] = ()
+    unused_rules: Sequence[str] = ()
+
+    @property
+    def root(self) -> str | None:
+        """The workload's root folder on the target."""
+        return next((entry.path for entry in self.entries if entry.mount.kind == ROOT), None)
+
+    @property
+    def dump_map(self) -> list[dict[str, str]]:
+        """What `criu dump --external mnt[MOUNTPOINT]:KEY` needs."""
+        return [
+            {"mountpoint": entry.mount.mountpoint, "key": entry.key} for entry in self.entries if entry.key is not None
+        ]
+
+    @property
+    def restore_map(self) -> list[dict[str, str]]:
+        """What `criu restore --external mnt[KEY]:PATH` needs."""
+        return [{"key": entry.key, "path": entry.path} for entry in self.entries if entry.key is not None]
+
+
+@dataclass
+class _Draft:
+    entries: list[Entry] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    used: set[Rule] = field(default_factory=set)
+
+
+def make_plan(
+    mounts: Iterable[Mount],
+    rules: Sequence[Rule],
+    keep: bool = False,
+    data: Mapping[str, str] | None = None,
+) -> Plan:
+    """The mount map for these mounts.
+
+    `keep` keeps the source's path for a mount that no rule covers. `data` says for a mountpoint how its contents get
+    to the target: `PRESENT` (the default), `SHARED` or `SYNC`.
+    """
+    planned = [mount for mount in mounts if mount.kind in (ROOT, EXTERNAL)]
+    how = dict(data or {})
+    draft = _Draft()
+    for mount in planned:
+        _plan_mount(mount, rules, keep, how.pop(mount.mountpoint, PRESENT), draft)
+    for mountpoint in how:
+        draft.gaps.append(
+            Gap(
+                "unknown_data",
+                mountpoint,
+                "'data' names it, but the workload has no external mount there",
+                "Correct the mountpoint or remove it from 'data'.",
+            )
+        )
+    draft.gaps.extend(_clashes(draft.entries))
+    return Plan(
+        draft.entries,
+        draft.gaps,
+        [str(rule) for rule in rules if rule not in draft.used],
+    )
+
+
+def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draft: _Draft) -> None:
+    decision = decide(rules, mount.mount_id, mount.mountpoint, mount.host_path)
+    rule = decision.rule or (Rule(select="keep_paths", keep=True) if keep else None)
+    if decision.rule is not None:
+        draft.used.add(decision.rule)
+    draft.gaps.extend(_mount_gaps(mount))
+    if rule is None:
+        draft.gaps.append(
+            Gap("no_rule", mount.mountpoint, f"no rule says where {_what(mount)} is on the target", _suggestion(mount))
+        )
+        return
+    for other in decision.contradicting:
+        draft.gaps.append(
+            Gap(
+                "contradicting_rules",
+                mount.mountpoint,
+                f"two rules of the same sort ({rule} and {other}) give it different paths or keys: "
+                f"{rule.target_path(mount.host_path)} and {other.target_path(mount.host_path)}",
+                "Remove one of them, or write one for the mountpoint alone.",
+            )
+        )
+    path = rule.target_path(mount.host_path)
+    if path is None:
+        draft.gaps.append(
+            Gap(
+                "no_host_path",
+                mount.mountpoint,
+                f"its path should be kept, but {_what(mount)} cannot be seen anywhere on the source host",
+                _suggestion(mount),
+            )
+        )
+        return
+    key = (rule.key or mount.mountpoint) if mount.kind == EXTERNAL else None
+    if key is not None and (key.startswith(_RESERVED_PREFIX) or "\n" in key):
+        draft.gaps.append(
+            Gap("bad_key", mount.mountpoint, f"CRIU cannot take the key {key!r}", "Choose another 'key' in the rule.")
+        )
+    draft.entries.append(Entry(mount, key, path, str(rule), data))
+
+
+def _mount_gaps(mount: Mount) -> list[Gap]:
+    gaps = []
+    reason = problem(mount.mountpoint)
+    if reason is not None:
+        gaps.append(
+            Gap(
+                "unusable_mountpoint",
+                mount.mountpoint,
+                f"CRIU cannot be told of this mountpoint: {reason}",
+                "Mount it at another place in the workload.",
+            )
+        )
+    if mount.deleted:
+        gaps.append(
+            Gap(
+                "deleted_root",
+                mount.mountpoint,
+                f"the file that was bound here ({mount.root}) has been replaced or removed since, "
+                "so it could not be restored",
+                "Restart the workload with the present file, or unmount it.",
+            )
+        )
+    return gaps
+
+
+def _clashes(entries: Sequence[Entry]) -> list[Gap]:
+    gaps: list[Gap] = []
+    by_key: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.key is not None:
+            by_key[entry.key].append(entry)
+    for key, users in by_key.items():
+        mountpoints = [entry.mount.mountpoint for entry in users]
+        if len(users) == 1:
+            continue
+        if len(set(mountpoints)) == 1:
+            reason = f"{len(users)} mounts are stacked here; CRIU would restore all of them from one path ({key})"
+            remedy = "Unmount the covered one."
+        else:
+            reason = f"the key {key} would stand for {len(users)} mounts: {', '.join(mountpoints)}"
+            remedy = "Give each rule a 'key' of its own, or leave 'key' out."
+        gaps.extend(Gap("key_clash", mountpoint, reason, remedy) for mountpoint in dict.fromkeys(mountpoints))
+    return gaps
+
+
+def _what(mount: Mount) -> str:
+    if mount.kind == ROOT:
+        return f"the workload's root ({mount.host_path or mount.root})"
+    return f"its {mount.fstype} {mount.type} ({mount.host_path or mount.root})"
+
+
+def _suggestion(mount: Mount) -> str:
+    return f"Write in criu_mount_rules of the target: {{mountpoint: '{mount.mountpoint}', source: PATH}}"

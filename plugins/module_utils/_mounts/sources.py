@@ -1,0 +1,84 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where on the host the root of a workload's mount can be seen, from the mountinfo of both."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any, Callable, Iterable, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, relative
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, printable
+
+
+@dataclass(frozen=True)
+class HostPath:
+    """A path on the host that may show a mount's root; `hidden` if another mount covers it there."""
+
+    path: str
+    mount_id: int
+    hidden: bool
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The candidate in plain JSON types."""
+        return {**asdict(self), "path": printable(self.path), "reason": printable(self.reason)}
+
+
+class HostMounts:
+    """A host's mountinfo, arranged for looking up what is mounted where."""
+
+    def __init__(self, rows: Sequence[MountRow]) -> None:
+        self._by_device: dict[str, list[MountRow]] = defaultdict(list)
+        self._by_parent: dict[int, list[MountRow]] = defaultdict(list)
+        known = {row.mount_id for row in rows}
+        self._top: MountRow | None = None
+        for row in rows:
+            self._by_device[row.device].append(row)
+            if row.parent_id == row.mount_id or row.parent_id not in known:
+                self._top = self._top or row
+            else:
+                self._by_parent[row.parent_id].append(row)
+
+    def candidates(self, row: MountRow) -> list[HostPath]:
+        """All host paths where the root of `row` is, the best first.
+
+        A host mount shows it if it is of the same superblock (device number) and its own root is a parent of that
+        root, or equal. A visible path is better than a covered one, a nearer root better than a farther one, a shorter
+        path better than a longer one.
+        """
+        found = []
+        for host_row in self._by_device.get(row.device, ()):
+            if is_below(row.root, host_row.root):
+                path = join(host_row.mountpoint, relative(row.root, host_row.root))
+                hidden = self.mount_at(path) is not host_row
+                found.append((hidden, -len(host_row.root), len(path), host_row, path))
+        found.sort(key=lambda entry: entry[:3])
+        return [
+            HostPath(path, host_row.mount_id, hidden, _reason(row, host_row, hidden))
+            for hidden, _, _, host_row, path in found
+        ]
+
+    def mount_at(self, path: str) -> MountRow | None:
+        """The mount that a path without symlinks leads to, found as the kernel does: from mount to mount downwards."""
+        current = self._top
+        seen: set[int] = set()
+        while current is not None and current.mount_id not in seen:
+            seen.add(current.mount_id)
+            below = [row for row in self._by_parent[current.mount_id] if is_below(path, row.mountpoint)]
+            if not below:
+                break
+            current = min(below, key=lambda row: len(row.mountpoint))
+        return current
+
+
+def prefer(paths: Iterable[HostPath], is_same: Callable[[str], bool]) -> list[HostPath]:
+    """The same paths, those first at which `is_same` finds the mount's very root."""
+    return sorted(paths, key=lambda candidate: candidate.hidden or not is_same(candidate.path))
+
+
+def _reason(row: MountRow, host_row: MountRow, hidden: bool) -> str:
+    where = f"superblock {row.device} is mounted at {host_row.mountpoint} with root {host_row.root}"
+    return f"{where}, but another mount covers it" if hidden else where

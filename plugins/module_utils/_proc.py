@@ -1,0 +1,129 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What /proc tells of one process and of the tree below it. Fields and units are those of proc(5)."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Sequence
+
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+
+_ZOMBIE_OR_DEAD = frozenset("ZXx")
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A process as /proc/PID/stat has it: `start_time` in clock ticks after boot (field 22)."""
+
+    pid: int
+    state: str
+    parent: int
+    start_time: int
+
+
+class Proc:
+    """A proc file system, by default the host's."""
+
+    def __init__(self, folder: str = "/proc") -> None:
+        self.folder = Path(folder)
+
+    def stat(self, pid: int) -> Stat | None:
+        """The process with this pid, or None if there is none that still lives."""
+        try:
+            text = (self.folder / str(pid) / "stat").read_text("utf-8", "replace")
+        except OSError:
+            return None
+        # The command in field 2 may hold anything, blanks and brackets included: what follows its last ')' is safe.
+        fields = text[text.rindex(")") + 2 :].split()
+        if fields[0] in _ZOMBIE_OR_DEAD:
+            return None
+        return Stat(pid, fields[0], int(fields[1]), int(fields[19]))
+
+    def stats(self) -> Iterator[Stat]:
+        """All living processes."""
+        for entry in os.listdir(self.folder):
+            stat = self.stat(int(entry)) if entry.isdecimal() else None
+            if stat is not None:
+                yield stat
+
+    def tree(self, pid: int) -> list[int]:
+        """The pids of a process and of all below it."""
+        children: dict[int, list[int]] = defaultdict(list)
+        for stat in self.stats():
+            children[stat.parent].append(stat.pid)
+        found = [pid]
+        for parent in found:
+            found.extend(children[parent])
+        return found
+
+    def command(self, pid: int) -> list[str]:
+        """The command line as a list of arguments; empty for a kernel thread or a process that is gone."""
+        text = self._read(pid, "cmdline")
+        return text.rstrip("\0").split("\0") if text.rstrip("\0") else []
+
+    def mountinfo(self, pid: int | str) -> str:
+        """The text of /proc/PID/mountinfo, undecodable bytes as surrogates; empty if the process is gone."""
+        return self._read(pid, "mountinfo", "surrogateescape")
+
+    def namespace(self, pid: int | str, name: str) -> str | None:
+        """The identity of a namespace of a process, for example `mnt:[4026531841]`; None if it has none such."""
+        try:
+            return os.readlink(self.folder / str(pid) / "ns" / name)
+        except OSError:
+            return None
+
+    def status(self, pid: int) -> dict[str, str]:
+        """The fields of /proc/PID/status by name."""
+        lines = (line.partition(":") for line in self._read(pid, "status").splitlines())
+        return {name: value.strip() for name, _, value in lines}
+
+    def root(self, pid: int, path: str = "/") -> str:
+        """Where a path of the process's own mount namespace can be reached."""
+        return f"{self.folder}/{pid}/root{path}"
+
+    def boot_time(self) -> float:
+        """When the host was booted, in seconds since the epoch."""
+        for line in (self.folder / "stat").read_text("ascii", "replace").splitlines():
+            if line.startswith("btime "):
+                return float(line.split()[1])
+        return 0.0
+
+    def boot_id(self) -> str:
+        """The random identity of this boot."""
+        return (self.folder / "sys/kernel/random/boot_id").read_text("ascii").strip()
+
+    def _read(self, pid: int | str, name: str, errors: str = "replace") -> str:
+        try:
+            return (self.folder / str(pid) / name).read_text("utf-8", errors)
+        except OSError:
+            return ""
+
+
+def clock_ticks(seconds: float) -> float:
+    """Seconds in the clock ticks of proc(5)."""
+    return seconds * os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(proc: Proc, pids: Sequence[int]) -> int:
+    """The memory that a dump of these processes has to write, about: anonymous, shared and swapped pages, in bytes."""
+    total = 0
+    for pid in pids:
+        status = proc.status(pid)
+        for name in ("RssAnon", "RssShmem", "VmSwap"):
+            total += int(status.get(name, "0 kB").split()[0]) * 1024
+    return total
+
+
+def user_ids(proc: Proc, pids: Sequence[int]) -> list[int]:
+    """The real user IDs of these processes, as the host sees them, each once, in order."""
+    found = set()
+    for pid in pids:
+        words = proc.status(pid).get("Uid", "").split()
+        if words:
+            found.add(int(words[0]))
+    return sorted(found)

@@ -1,0 +1,125 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How commands are run: a Protocol, so that tests can give a fake, and the real one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from typing import IO, Callable, Mapping, Protocol, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed
+
+# From <sched.h> and <sys/mount.h>; Python has no names for them before 3.12.
+_CLONE_NEWNS = 0x00020000
+_MS_BIND = 4096
+_MS_REC = 16384
+_MS_SLAVE = 1 << 19
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run.
+
+    `bind_root` is a folder that must be a mount point while the command runs (CRIU asks this of `--root`). It is bound
+    onto itself in a mount namespace that ends with the command, so that nothing is left behind on the host, even if
+    the command is killed. That namespace is a slave of the host's: a slave mount can still find its master.
+    """
+
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    bind_root: str | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended. `stdout` and `stderr` are text, undecodable bytes as surrogates."""
+
+    returncode: int
+    stdout: str = ""
+    stderr: str = ""
+
+
+class Runner(Protocol):
+    """Runs a command to its end. Raises CommandFailed only if it could not be started or did not end in time."""
+
+    def __call__(self, command: Command, while_running: Callable[[], None] | None = None) -> Completed: ...
+
+
+class SubprocessRunner:
+    """The real runner: no shell, `LC_ALL=C`, no standard input, the soft open-file limit raised to the hard one.
+
+    `while_running` is called again and again (it should wait a little by itself) until the command ends: this is how
+    CRIU's action scripts are answered.
+    """
+
+    def __call__(self, command: Command, while_running: Callable[[], None] | None = None) -> Completed:
+        # Files and not pipes: a restored process must never hold the other end of a pipe that we wait for.
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            returncode = self._run(command, stdout, stderr, while_running)
+            return Completed(returncode, _content(stdout), _content(stderr))
+
+    def _run(
+        self, command: Command, stdout: IO[bytes], stderr: IO[bytes], while_running: Callable[[], None] | None
+    ) -> int:
+        try:
+            process = subprocess.Popen(
+                list(command.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd="/",
+                env={**os.environ, "LC_ALL": "C", **command.environment},
+                start_new_session=True,
+                preexec_fn=_preparation(command.bind_root),  # noqa: PLW1509 (a module has one thread)
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise CommandFailed(
+                f"{command.argv[0]} could not be started: {error}.",
+                "Check that it is installed and that the task runs as root (become: true).",
+                {"argv": list(command.argv)},
+            ) from error
+        try:
+            while while_running is not None and process.poll() is None:
+                while_running()
+            return process.wait(timeout=command.timeout)
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(
+                f"{command.argv[0]} did not end within {command.timeout} seconds and was killed.",
+                facts={"argv": list(command.argv)},
+            ) from error
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _content(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode("utf-8", "surrogateescape")
+
+
+def _preparation(bind_root: str | None) -> Callable[[], None]:
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def check(result: int, what: str) -> None:
+        if result != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"{what}: {os.strerror(code)}")
+
+    def prepare() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        if bind_root is not None:
+            folder = os.fsencode(bind_root)
+            check(libc.unshare(_CLONE_NEWNS), "unshare")
+            check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "mount --make-rslave /")
+            check(libc.mount(folder, folder, None, _MS_BIND, None), f"mount --bind {bind_root}")
+
+    return prepare

@@ -1,0 +1,225 @@
+#!/usr/bin/python
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dump
+short_description: Dump a workload into an image set
+version_added: 0.1.0
+description:
+  - Freezes a workload, writes it into images with C(criu dump), and lets it go.
+  - Each external mount gets an explicit key; one without a key, or a key that matches nothing, is an error before the
+    freeze.
+  - A manifest (V(manifest.json)) is written last, when all images are there and before the workload is let go.
+    Without it an image set is incomplete. A dump that fails or is interrupted leaves the workload running.
+  - If O(images) already has the image set of this workload from this boot of this host, and the workload is gone,
+    nothing is done.
+author:
+  - The fleet.criu maintainers (@fleet-criu)
+extends_documentation_fragment:
+  - fleet.criu.attributes
+  - fleet.criu.criu
+attributes:
+  check_mode:
+    support: full
+    details: All that can be checked without freezing the workload is checked.
+  diff_mode:
+    support: none
+  idempotent:
+    support: partial
+    details: With O(leave_running=true) each run needs an image folder of its own.
+options:
+  name:
+    description:
+      - The name of the workload.
+    type: str
+    required: true
+  pid:
+    description:
+      - The pid of the workload's init process, see M(fleet.criu.workload_info).
+    type: int
+    required: true
+  start_time:
+    description:
+      - When that process started. If given, a process that has the pid but started at another time is refused.
+    type: int
+  mount_map:
+    description:
+      - The key for each external mount, see RV(fleet.criu.mount_map#module:dump_map).
+      - The default gives each external mount its mountpoint as key.
+    type: list
+    elements: dict
+    suboptions:
+      mountpoint:
+        description: The mountpoint, exactly as in mountinfo.
+        type: str
+        required: true
+      key:
+        description: The key in the images.
+        type: str
+        required: true
+  leave_running:
+    description:
+      - Let the workload run on after the dump. Never let both copies write to the same storage.
+    type: bool
+    default: false
+  link_remap:
+    description:
+      - Allow open files that were removed and have other links.
+    type: bool
+  ghost_limit:
+    description:
+      - The largest size in bytes of an open file without a link that is put into the images.
+    type: int
+  network_lock:
+    description:
+      - How the network is locked meanwhile. V(auto) takes V(nftables) if CRIU and the kernel have it, and leaves
+        the choice to CRIU otherwise.
+    type: str
+    choices: [auto, nftables, iptables]
+    default: auto
+  timeout:
+    description:
+      - Give up if the workload cannot be frozen and collected within this many seconds.
+    type: int
+seealso:
+  - module: fleet.criu.restore
+  - module: fleet.criu.mount_map
+"""
+
+EXAMPLES = r"""
+- name: Dump redis
+  fleet.criu.dump:
+    name: redis
+    pid: "{{ redis.pid }}"
+    start_time: "{{ redis.start_time }}"
+    images: /var/lib/fleet.criu/images/redis
+    mount_map: "{{ map.dump_map }}"
+    tcp_established: true
+  become: true
+"""
+
+RETURN = r"""
+images:
+  description: The folder of the image set.
+  returned: always
+  type: str
+  sample: /var/lib/fleet.criu/images/redis
+manifest:
+  description: The manifest; in check mode what it would be, without files and time.
+  returned: always
+  type: dict
+  contains:
+    workload:
+      description: Name, pid, start time and command line.
+      type: dict
+    host:
+      description: The host it was dumped on.
+      type: str
+    kernel:
+      description: The release of that host's kernel.
+      type: str
+    criu_version:
+      description: The version of CRIU.
+      type: str
+    mount_map:
+      description: The key of each external mount.
+      type: list
+      elements: dict
+    files:
+      description: SHA-256 and size in bytes of each image.
+      type: dict
+    created:
+      description: When it was written, in UTC.
+      type: str
+size:
+  description: The bytes of all images.
+  returned: always
+  type: int
+  sample: 1234567
+seconds:
+  description: How long CRIU ran, including the digests of the images.
+  returned: always
+  type: float
+  sample: 0.12
+criu_errors:
+  description: CRIU's own error lines.
+  returned: if CRIU failed
+  type: list
+  elements: str
+log:
+  description: Where CRIU's log is on the host.
+  returned: if CRIU failed
+  type: str
+"""
+
+from pathlib import Path
+from typing import Any, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.fleet.criu.plugins.module_utils import _arguments
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
+from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, dump_workload
+from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
+
+
+def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    request = DumpRequest(
+        name=parameters["name"],
+        pid=parameters["pid"],
+        start_time=parameters["start_time"],
+        images=Path(parameters["images"]),
+        dump_map=parameters["mount_map"],
+        options=Options.from_dict(parameters),
+        leave_running=parameters["leave_running"],
+        criu_path=parameters["criu_path"],
+    )
+    dumped = dump_workload(request, Proc(), SubprocessRunner(), check_mode)
+    return {
+        "changed": dumped.changed,
+        "images": str(request.images),
+        "manifest": dumped.manifest.as_dict(),
+        "size": dumped.manifest.size,
+        "seconds": round(dumped.seconds, 3),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_arguments.criu(),
+            "name": {"type": "str", "required": True},
+            "pid": {"type": "int", "required": True},
+            "start_time": {"type": "int"},
+            "mount_map": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "mountpoint": {"type": "str", "required": True},
+                    "key": {"type": "str", "required": True, "no_log": False},
+                },
+            },
+            "leave_running": {"type": "bool", "default": False},
+            "link_remap": {"type": "bool"},
+            "ghost_limit": {"type": "int"},
+            "network_lock": {
+                "type": "str",
+                "choices": ["auto", "nftables", "iptables"],
+                "default": "auto",
+            },
+            "timeout": {"type": "int"},
+        },
+        mutually_exclusive=[("tcp_established", "tcp_close")],
+        supports_check_mode=True,
+    )
+    run_module(module, dump)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+#!/usr/bin/python
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mount_info
+short_description: List the mounts of a workload and tell which are external
+version_added: 0.1.0
+description:
+  - Reads the mountinfo of a workload's init process and says of each mount whether it is the workload's root, internal
+    (CRIU restores it by itself) or external (CRIU must be told of it), and why.
+  - For the root and for each external mount it looks for the paths on the host where its root can be seen.
+author:
+  - The fleet.criu maintainers (@fleet-criu)
+extends_documentation_fragment:
+  - fleet.criu.attributes
+  - fleet.criu.workload
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+seealso:
+  - module: fleet.criu.mount_map
+"""
+
+EXAMPLES = r"""
+- name: Read the mounts of redis
+  fleet.criu.mount_info:
+    pid_file: /run/workloads/redis.pid
+  become: true
+  register: redis
+
+- name: Show the external ones
+  ansible.builtin.debug:
+    msg: "{{ redis.mounts | selectattr('kind', 'eq', 'external') | map(attribute='mountpoint') }}"
+"""
+
+RETURN = r"""
+pid:
+  description: The pid of the workload's init process.
+  returned: always
+  type: int
+  sample: 4711
+mounts:
+  description: The mounts in the order of C(/proc/PID/mountinfo). The first fields have the names of C(proc(5\)).
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    mount_id:
+      description: The mount's ID.
+      type: int
+    parent_id:
+      description: The ID of the mount above.
+      type: int
+    major:
+      description: The superblock's major device number.
+      type: int
+    minor:
+      description: The superblock's minor device number.
+      type: int
+    root:
+      description: The path in the file system that is this mount's root.
+      type: str
+    mountpoint:
+      description: Where it is mounted, below the workload's root.
+      type: str
+    mount_options:
+      description: The options of the mount.
+      type: list
+      elements: str
+    optional_fields:
+      description: The optional fields as they are.
+      type: list
+      elements: str
+    shared:
+      description: The peer group, if it is shared.
+      type: int
+    master:
+      description: The peer group that it is a slave of.
+      type: int
+    propagate_from:
+      description: The nearest dominant peer group.
+      type: int
+    unbindable:
+      description: Whether it refuses to be bound.
+      type: bool
+    fstype:
+      description: The type of the file system.
+      type: str
+    source:
+      description: The mount source, for example a device.
+      type: str
+    super_options:
+      description: The options of the superblock, as the kernel prints them.
+      type: list
+      elements: str
+    deleted:
+      description: Whether the bound file or folder has been replaced or removed since.
+      type: bool
+    kind:
+      description: V(root), V(internal) or V(external).
+      type: str
+    reason:
+      description: Why it is of this kind.
+      type: str
+    type:
+      description: V(directory), V(file) or V(other).
+      type: str
+    host_path:
+      description: The best path on the host where its root can be seen; null if there is none.
+      type: str
+    host_paths:
+      description: All such paths, the best first, each with V(path), V(mount_id), V(hidden) and V(reason).
+      type: list
+      elements: dict
+"""
+
+from typing import Any, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.fleet.criu.plugins.module_utils import _arguments
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
+    Description,
+    find,
+    require_own_mount_namespace,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
+
+
+def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    proc = Proc()
+    pid = find(Description.from_dict(parameters), proc, SubprocessRunner()).pid
+    require_own_mount_namespace(pid, proc)
+    return {"pid": pid, "mounts": read_mounts(pid, proc)}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=_arguments.workload(),
+        mutually_exclusive=[_arguments.WORKLOAD_CHOICES],
+        required_one_of=[_arguments.WORKLOAD_CHOICES],
+        supports_check_mode=True,
+    )
+    run_module(module, info)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+#!/usr/bin/python
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore
+short_description: Restore a workload from an image set
+version_added: 0.1.0
+description:
+  - Checks the manifest and the digest of every image, then revives the workload with C(criu restore).
+  - The options that the image set was made with are used again; options given here override them.
+  - Before the first instruction of the workload runs, its mounts are compared with those that were intended. If they
+    differ, the restore is given up and nothing runs.
+  - If a copy restored from this image set runs here already, or the process of O(pid_file), nothing is done.
+author:
+  - The fleet.criu maintainers (@fleet-criu)
+extends_documentation_fragment:
+  - fleet.criu.attributes
+  - fleet.criu.criu
+attributes:
+  check_mode:
+    support: full
+    details: Manifest, digests, map and paths are checked.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  root:
+    description:
+      - The folder on this host that becomes the workload's root.
+    type: path
+    required: true
+  mount_map:
+    description:
+      - The path for each key, see RV(fleet.criu.mount_map#module:restore_map).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      key:
+        description: The key in the images.
+        type: str
+        required: true
+      path:
+        description: The path on this host.
+        type: str
+        required: true
+  pid_file:
+    description:
+      - A file to write the new pid to, before the workload runs. A stale one is replaced.
+    type: path
+seealso:
+  - module: fleet.criu.dump
+  - module: fleet.criu.mount_map
+"""
+
+EXAMPLES = r"""
+- name: Restore redis here
+  fleet.criu.restore:
+    images: /var/lib/fleet.criu/images/redis
+    root: "{{ map.root }}"
+    mount_map: "{{ map.restore_map }}"
+    pid_file: /run/workloads/redis.pid
+  become: true
+"""
+
+RETURN = r"""
+pid:
+  description: The pid of the workload's init process, as this host sees it; not in check mode.
+  returned: if it runs
+  type: int
+  sample: 4711
+workload:
+  description: The name of the workload.
+  returned: always
+  type: str
+  sample: redis
+seconds:
+  description: How long CRIU ran.
+  returned: always
+  type: float
+  sample: 0.05
+differences:
+  description: How the restored mounts differ from the intended ones.
+  returned: if they do
+  type: list
+  elements: str
+criu_errors:
+  description: CRIU's own error lines.
+  returned: if CRIU failed
+  type: list
+  elements: str
+log:
+  description: Where CRIU's log is on the host.
+  returned: if CRIU failed
+  type: str
+"""
+
+from pathlib import Path
+from typing import Any, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.fleet.criu.plugins.module_utils import _arguments
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, restore_workload
+from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
+
+
+def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    request = RestoreRequest(
+        images=Path(parameters["images"]),
+        root=parameters["root"],
+        restore_map=parameters["mount_map"],
+        options=parameters,
+        pid_file=Path(parameters["pid_file"]) if parameters["pid_file"] else None,
+        criu_path=parameters["criu_path"],
+    )
+    restored = restore_workload(request, Proc(), SubprocessRunner(), check_mode)
+    result = {
+        "changed": restored.changed,
+        "workload": restored.manifest.workload.name,
+        "seconds": round(restored.seconds, 3),
+    }
+    return result if restored.pid is None else {**result, "pid": restored.pid}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_arguments.criu(),
+            "root": {"type": "path", "required": True},
+            "mount_map": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "key": {"type": "str", "required": True, "no_log": False},
+                    "path": {"type": "str", "required": True},
+                },
+            },
+            "pid_file": {"type": "path"},
+        },
+        mutually_exclusive=[("tcp_established", "tcp_close")],
+        supports_check_mode=True,
+    )
+    run_module(module, restore)
+
+
+if __name__ == "__main__":
+    main()
