@@ -160,6 +160,17 @@ gaps:
   type: list
   elements: dict
   sample: [{"code": "no_rule", "mountpoint": "/data", "reason": "no rule says where …", "remedy": "Write …"}]
+copies:
+  description: What M(fleet.criu.transfer_send) has to copy from the source (data V(sync)).
+  returned: always
+  type: list
+  elements: dict
+  sample: [{"path": "/srv/data", "folder": "mount1", "file_name": null}]
+folders:
+  description: The folders here that M(fleet.criu.transfer_receive) lets be filled.
+  returned: always
+  type: dict
+  sample: {"mount1": "/srv/fast/data"}
 unused_rules:
   description: The rules that decided about no mount of this workload.
   returned: always

@@ -100,6 +100,7 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._transfer.receive import Receiver, arm, disarm, is_armed
 
@@ -112,7 +113,7 @@ def receive(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         return {"changed": changed}
     if not present:
         return {"changed": disarm(name, user)}
-    host_keys = arm(Receiver(name, parameters["folders"], parameters["public_key"], user))
+    host_keys = arm(Receiver(name, parameters["folders"], parameters["public_key"], user), SubprocessRunner())
     if parameters["workload"] is not None:
         Contents().claim(parameters["claims"], parameters["workload"])
     return {"changed": changed, "host_keys": host_keys}

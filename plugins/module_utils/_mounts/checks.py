@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, relative
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import SYNC, Entry, Gap, Mount, Plan
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
+    DIRECTORY,
+    FILE,
+    OTHER,
+    SYNC,
+    Entry,
+    Gap,
+    Mount,
+    Plan,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import ROOT
-
-DIRECTORY = "directory"
-FILE = "file"
-OTHER = "other"
 
 
 def check_plan(plan: Plan, mounts: Sequence[Mount], may_replace: Callable[[str], bool]) -> list[Gap]:

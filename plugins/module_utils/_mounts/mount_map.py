@@ -74,5 +74,7 @@ def _result(plan: Plan) -> dict[str, Any]:
         "restore_map": plan.restore_map,
         "entries": [entry.as_dict() for entry in plan.entries],
         "gaps": [gap.as_dict() for gap in plan.gaps],
+        "copies": plan.copies,
+        "folders": plan.folders,
         "unused_rules": list(plan.unused_rules),
     }

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import os.path
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import problem
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, problem
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import Rule, decide
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, ROOT
+
+DIRECTORY = "directory"
+FILE = "file"
+OTHER = "other"
 
 PRESENT = "present"
 SHARED = "shared"
@@ -104,6 +109,29 @@ class Plan:
         """What `criu restore --external mnt[KEY]:PATH` needs."""
         return [{"key": entry.key, "path": entry.path} for entry in self.entries if entry.key is not None]
 
+    @property
+    def copies(self) -> list[dict[str, str | None]]:
+        """What the source has to copy: the path there, the name of a folder of `folders`, and a file's name in it."""
+        return [
+            {
+                "path": entry.mount.host_path,
+                "folder": f"mount{number}",
+                "file_name": os.path.basename(entry.path) if entry.mount.type == FILE else None,
+            }
+            for number, entry in self._copied()
+        ]
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """The target's folders that the copies fill, by name."""
+        return {
+            f"mount{number}": os.path.dirname(entry.path) if entry.mount.type == FILE else entry.path
+            for number, entry in self._copied()
+        }
+
+    def _copied(self) -> Iterator[tuple[int, Entry]]:
+        return ((number, entry) for number, entry in enumerate(self.entries) if entry.data == SYNC)
+
 
 @dataclass
 class _Draft:
@@ -138,6 +166,7 @@ def make_plan(
             )
         )
     draft.gaps.extend(_clashes(draft.entries))
+    draft.gaps.extend(_overlaps(draft.entries))
     return Plan(
         draft.entries,
         draft.gaps,
@@ -167,7 +196,16 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
             )
         )
     path = rule.target_path(mount.host_path)
-    if path is None:
+    if data == SYNC and mount.host_path is None:
+        draft.gaps.append(
+            Gap(
+                "no_host_path",
+                mount.mountpoint,
+                f"its contents should be copied, but {_what(mount)} cannot be seen anywhere on the source host",
+                "Mount it on the source host too, or bring its contents to the target yourself (data: present).",
+            )
+        )
+    elif path is None:
         draft.gaps.append(
             Gap(
                 "no_host_path",
@@ -176,6 +214,7 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
                 _suggestion(mount),
             )
         )
+    if path is None:
         return
     key = (rule.key or mount.mountpoint) if mount.kind == EXTERNAL else None
     if key is not None and (key.startswith(_RESERVED_PREFIX) or "\n" in key):
@@ -228,6 +267,21 @@ def _clashes(entries: Sequence[Entry]) -> list[Gap]:
             remedy = "Give each rule a 'key' of its own, or leave 'key' out."
         gaps.extend(Gap("key_clash", mountpoint, reason, remedy) for mountpoint in dict.fromkeys(mountpoints))
     return gaps
+
+
+def _overlaps(entries: Sequence[Entry]) -> list[Gap]:
+    return [
+        Gap(
+            "inside_copy",
+            entry.mount.mountpoint,
+            f"its path {entry.path} lies inside {copied.path}, which a copy makes equal to the source "
+            f"(data: {SYNC} for {copied.mount.mountpoint}); it would be overwritten",
+            f"Choose a path outside of {copied.path}.",
+        )
+        for copied in entries
+        for entry in entries
+        if copied.data == SYNC and entry is not copied and is_below(entry.path, copied.path)
+    ]
 
 
 def _what(mount: Mount) -> str:

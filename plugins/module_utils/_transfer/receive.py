@@ -20,9 +20,9 @@ from typing import Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import locked, write_atomically
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
 RUN_FOLDER = Path("/run/fleet.criu/transfer")
-SSH_CONFIGURATION = Path("/etc/ssh")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
 _PUBLIC_KEY = re.compile(r"(ssh-[a-z0-9-]+) ([A-Za-z0-9+/=]+)")
@@ -61,16 +61,14 @@ def transfer_folder(name: str) -> Path:
     return RUN_FOLDER / name
 
 
-def arm(receiver: Receiver) -> list[str]:
+def arm(receiver: Receiver, runner: Runner) -> list[str]:
     """Let the holder of the key fill the paths; make those that are missing. Gives the host's public ssh keys."""
     match = _PUBLIC_KEY.match(receiver.public_key.strip())
     if match is None:
         raise CriuError("The public key of the sender is no ssh key.", "Give what transfer_send returned.")
     if shutil.which("rsync") is None:
         raise CriuError("rsync is not installed here.", "Install the package rsync.")
-    host_keys = [path.read_text("ascii").strip() for path in sorted(SSH_CONFIGURATION.glob("ssh_host_*_key.pub"))]
-    if not host_keys:
-        raise CriuError(f"There is no ssh host key in {SSH_CONFIGURATION}.", "Install and start openssh-server.")
+    host_keys = _host_keys(runner)
     folder = transfer_folder(receiver.name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in receiver.modules.values():
@@ -95,6 +93,26 @@ def disarm(name: str, user: str = "root") -> bool:
     _rewrite_keys(user, name, None)
     shutil.rmtree(str(transfer_folder(name)), ignore_errors=True)
     return was_armed
+
+
+def _host_keys(runner: Runner) -> list[str]:
+    # sshd itself knows best which keys it offers; they need not be in /etc/ssh.
+    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin")
+    if sshd is None:
+        raise CriuError("sshd is not installed here.", "Install and start openssh-server.")
+    configuration = runner(Command([sshd, "-T"]))
+    keys = []
+    for line in configuration.stdout.splitlines():
+        name, _, path = line.partition(" ")
+        if name == "hostkey":
+            public = runner(Command(["ssh-keygen", "-y", "-f", path]))
+            keys.extend([public.stdout.strip()] if public.returncode == 0 else [])
+    if not keys:
+        raise CriuError(
+            f"sshd has no host key that could be read here. {configuration.stderr.strip()[:300]}".strip(),
+            "Start openssh-server once, so that it makes its keys.",
+        )
+    return keys
 
 
 def _configuration(modules: Mapping[str, str]) -> str:

@@ -16,11 +16,18 @@ from typing import Any, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import write_atomically
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, relative
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 from ansible_collections.fleet.criu.plugins.module_utils._transfer.receive import transfer_folder
 
 # rsync(1), EXIT VALUES: files vanished while they were read. A tree that is in use may do that.
 _VANISHED = 24
+
+# rsync(1), FILTER RULES IN DEPTH: these characters make a pattern of a name.
+_WILDCARD = re.compile(r"([*?\[\\])")
+_ESCAPED = r"\\\1"
 
 _SENT = re.compile(r"^Total bytes sent: ([0-9]+)$", re.MULTILINE)
 
@@ -71,7 +78,7 @@ def send(name: str, receiving: Receiving, copies: Sequence[Copy], live: bool, ru
     results = []
     for copy in copies:
         started = time.monotonic()
-        completed = runner(Command(_rsync(folder, receiving, copy)))
+        completed = runner(Command(_rsync(folder, receiving, copy, _mounted_below(copy.path))))
         if completed.returncode != 0 and not (live and completed.returncode == _VANISHED):
             said = " | ".join(completed.stderr.strip().splitlines()[-4:])
             raise CommandFailed(
@@ -101,7 +108,17 @@ def forget(name: str, runner: Runner) -> bool:
     return True
 
 
-def _rsync(folder: Path, receiving: Receiving, copy: Copy) -> list[str]:
+def _mounted_below(path: str) -> list[str]:
+    # A workload that has this folder bound does not see what the host mounts below it (unless that is a mount of its
+    # own). --one-file-system would also leave out the subvolumes of btrfs, which it does see.
+    resolved = os.path.realpath(path)
+    mountpoints = [row.mountpoint for row in parse(Proc().mountinfo("self"))]
+    return sorted(
+        {relative(place, resolved) for place in mountpoints if place != resolved and is_below(place, resolved)}
+    )
+
+
+def _rsync(folder: Path, receiving: Receiving, copy: Copy, left_out: Sequence[str] = ()) -> list[str]:
     host = f"[{receiving.address}]" if ":" in receiving.address else receiving.address
     is_folder = copy.file_name is None
     return [
@@ -113,6 +130,7 @@ def _rsync(folder: Path, receiving: Receiving, copy: Copy) -> list[str]:
         "--modify-window=-1",
         "--stats",
         *(["--delete"] if is_folder else []),
+        *(f"--exclude=/{_WILDCARD.sub(_ESCAPED, path)}/**" for path in left_out),
         f"--rsh={_remote_shell(folder, receiving)}",
         "--",
         copy.path.rstrip("/") + "/" if is_folder else copy.path,

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Everything that is made goes to .cache, which git ignores.
+
+SHELL := /usr/bin/env bash
+.DEFAULT_GOAL := help
+
+COLLECTIONS := .cache/collections/ansible_collections
+RUN := .cache/venv/bin/python tests/tools/run_stages.py
+
+# Variables of the targets below; `make help` shows what they do.
+export KEEP MOLECULE_SCENARIOS PYTEST_ARGS PYTHON
+# Inside a git hook these would point the staged copy at this repository.
+unexport GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
+
+.PHONY: help setup collection lint unit sanity units molecule test demo build clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: Debian packages (as root) and .cache/venv
+	@tests/tools/setup
+
+collection: ## make fleet.criu usable by ansible-playbook from this checkout
+	@mkdir -p $(COLLECTIONS)/fleet && ln -sfn ../../../.. $(COLLECTIONS)/fleet/criu
+
+lint: setup ## ansible-lint, ruff, mypy and antsibull-changelog
+	@$(RUN) lint
+
+unit: setup ## unit tests with plain pytest (PYTEST_ARGS="-k mounts -x")
+	@$(RUN) unit
+
+sanity: setup ## ansible-test sanity, on every target Python found (PYTHON=3.9 for that one alone)
+	@$(RUN) sanity
+
+units: setup ## ansible-test units (PYTHON=3.9 for another target Python)
+	@$(RUN) units
+
+molecule: setup collection ## scenarios on test hosts (MOLECULE_SCENARIOS="migrate evacuate" for these alone)
+	@$(RUN) molecule
+
+test: setup collection ## all of the above; the last line counts what passed and failed
+	@$(RUN) lint unit sanity units molecule
+
+demo: setup collection ## watch a migration on two test hosts (KEEP=1 leaves them running)
+	@tests/tools/demo
+
+build: setup ## the collection's archive, in .cache/dist
+	@.cache/venv/bin/ansible-galaxy collection build --force --output-path .cache/dist
+
+clean: ## take the test hosts down and remove .cache
+	@tests/tools/clean

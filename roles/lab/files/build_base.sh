@@ -1,0 +1,91 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Build the root that all hosts of a lab share.
+#
+#   build_base.sh ROOT SUITE MIRROR PACKAGE...
+#
+# ROOT appears only when it is complete: it is built beside its place and then renamed.
+# Two builds never run at once; the second one finds ROOT there and is done.
+set -euo pipefail
+
+root=$1 suite=$2 mirror=$3
+shift 3
+packages=$*
+
+here=$(dirname "$(readlink -f "$0")")
+partial=$root.partial
+
+main() {
+    mkdir -p "$(dirname "$root")"
+    exec 9>"$(dirname "$root")/.lock"
+    flock 9
+    if [[ -d $root ]]; then
+        return
+    fi
+
+    use_proxy_of_apt
+    rm -rf "$partial"
+    debootstrap --variant=minbase --include="${packages// /,}" "$suite" "$partial" "$mirror" 9>&-
+
+    forget_identity
+    install_setup
+    quiet_boot
+    slim
+    mv -T "$partial" "$root"
+}
+
+use_proxy_of_apt() {
+    local proxy=
+    eval "$(apt-config shell proxy Acquire::http::Proxy)"
+    if [[ -n $proxy && $proxy != DIRECT ]]; then
+        export http_proxy=$proxy
+    fi
+}
+
+# Each host has its own name, addresses, keys and machine id; debootstrap copies some from the controller.
+forget_identity() {
+    rm -f "$partial"/etc/{hostname,resolv.conf} "$partial"/etc/ssh/ssh_host_*
+    # Empty, not missing: a missing one means "first boot", which would enable every unit again.
+    : >"$partial/etc/machine-id"
+}
+
+install_setup() {
+    install -m 0755 "$here/base/lab-host-setup" "$partial/usr/local/sbin/lab-host-setup"
+    install -m 0644 "$here/base/lab-host-setup.service" "$partial/etc/systemd/system/lab-host-setup.service"
+    install -m 0644 "$here/base/sshd.conf" "$partial/etc/ssh/sshd_config.d/lab.conf"
+    systemctl --quiet --root="$partial" enable lab-host-setup.service
+}
+
+quiet_boot() {
+    local units=(
+        # A lab host can write /proc/sys, and most of it belongs to the controller as well: no sysctl at boot.
+        systemd-sysctl.service
+        systemd-modules-load.service 'modprobe@.service'
+        dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount
+        getty.target console-getty.service
+        systemd-networkd-wait-online.service
+        systemd-journal-catalog-update.service
+        apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
+        e2scrub_all.timer fstrim.timer man-db.timer systemd-tmpfiles-clean.timer
+    )
+    systemctl --quiet --root="$partial" mask "${units[@]}" 2>/dev/null
+
+    # Services are what the tests start, never what the packages start.
+    local service
+    for service in redis-server nftables rsync cron containerd lxc lxc-net podman podman-restart; do
+        if compgen -G "$partial/etc/systemd/system/*.wants/$service.service" >/dev/null; then
+            systemctl --quiet --root="$partial" disable "$service.service"
+        fi
+    done
+    systemctl --quiet --root="$partial" set-default multi-user.target
+
+    # "Nothing in /usr is newer than /etc and /var": saves ldconfig and its like at every boot.
+    touch -r "$partial/usr" "$partial/etc/.updated" "$partial/var/.updated"
+}
+
+slim() {
+    rm -rf "$partial"/var/cache/apt/* "$partial"/var/lib/apt/lists/* "$partial"/usr/share/{doc,man,locale,info}/*
+}
+
+main

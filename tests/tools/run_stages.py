@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run stages of checks, all of them even after a failure, and count what they found.
+
+usage: run_stages.py STAGE...
+
+The Makefile is the way in. Everything runs on a staged copy of the checkout, except the molecule scenarios. Variables:
+PYTEST_ARGS (unit), PYTHON (sanity, units: one target Python), MOLECULE_SCENARIOS (molecule: these alone).
+"""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from staging import stage
+from tally import FAILED, NOTHING, PASSED, Tally, of_junit, of_molecule
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache"
+VENV = CACHE / "venv"
+HOME = CACHE / "home"
+COLLECTIONS = CACHE / "stage"
+COPY = COLLECTIONS / "ansible_collections" / "fleet" / "criu"
+ANSIBLE_TEST_OUTPUT = COPY / "tests" / "output"
+
+TARGET_PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+# ansible-core 2.19 asks for the first, 2.21 for the second.
+GET_PIP_NAMES = ("get_pip_24_2.py", "get_pip_25_2.py")
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in STAGES]
+    if unknown or not names:
+        print(f"usage: run_stages.py {' | '.join(STAGES)} ...", file=sys.stderr)
+        return 2
+    with one_at_a_time():
+        stage(ROOT, COPY)
+        results = {name: run_stage(name) for name in names}
+    total = sum((tally for tally, _seconds in results.values()), NOTHING)
+    print()
+    if len(results) > 1:
+        for name, (tally, seconds) in results.items():
+            print(f"{name:10} {seconds:6.1f} s  {tally}")
+    print(total)
+    return 1 if total.failed else 0
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Two runs in one checkout would share the staged copy."""
+    with (CACHE / "stages.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another run in this checkout", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_stage(name: str) -> tuple[Tally, float]:
+    print(f"\n==> {name}", flush=True)
+    shutil.rmtree(ANSIBLE_TEST_OUTPUT, ignore_errors=True)
+    start = time.monotonic()
+    tally = STAGES[name]()
+    return tally, time.monotonic() - start
+
+
+# Stages
+
+
+def lint() -> Tally:
+    """Each tool counts as one check."""
+    tools = [str(path.relative_to(COPY)) for path in sorted((COPY / "tests" / "tools").glob("*.py"))]
+    commands = [
+        ["ansible-lint"],
+        ["ruff", "check"],
+        ["ruff", "format", "--check"],
+        ["mypy", "--package", "ansible_collections.fleet.criu.plugins"],
+        ["mypy", *tools],
+        ["antsibull-changelog", "lint"],
+    ]
+    environment = {
+        "MYPYPATH": f"{COLLECTIONS}:{COPY / 'tests' / 'tools'}",
+        "MYPY_CACHE_DIR": str(CACHE / "mypy"),
+        "RUFF_CACHE_DIR": str(CACHE / "ruff"),
+    }
+    return sum((FAILED if run(command, environment) else PASSED for command in commands), NOTHING)
+
+
+def unit() -> Tally:
+    report = CACHE / "results" / "unit.xml"
+    report.unlink(missing_ok=True)
+    options = [f"--junit-xml={report}", "--override-ini", f"cache_dir={CACHE / 'pytest'}"]
+    arguments = shlex.split(os.environ.get("PYTEST_ARGS", ""))
+    status = run(["pytest", *options, *arguments], {"PYTHONPATH": str(COLLECTIONS)})
+    return of_junit([report] if report.exists() else []).with_status(status)
+
+
+def sanity() -> Tally:
+    """The compile and import tests run on each target Python; one that this machine lacks counts as skipped."""
+    pythons = interpreters()
+    only = os.environ.get("PYTHON")
+    wanted = (only,) if only else TARGET_PYTHONS
+    missing = [version for version in wanted if version not in pythons]
+    if missing:
+        print(f"not on this machine: Python {', '.join(missing)}")
+    present = [version for version in wanted if version in pythons]
+    if not present:
+        return FAILED
+    return Tally(skipped=len(missing)) + ansible_test("sanity", ["--junit"], present, pythons)
+
+
+def units() -> Tally:
+    version = os.environ.get("PYTHON") or OWN_PYTHON
+    # What the tests need is in the project's own environment; ansible-test makes one for any other Python.
+    target = "default" if version == OWN_PYTHON else f"venv/{version}"
+    return ansible_test("units", [], [target], interpreters())
+
+
+def molecule() -> Tally:
+    """Run the scenarios on shared test hosts; after a failure, the remaining ones on new hosts."""
+    wanted = os.environ.get("MOLECULE_SCENARIOS", "").split()
+    found = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+    remaining = wanted or found
+    tally = NOTHING
+    if not remaining:
+        print("no scenario under molecule/")
+        return FAILED
+    status = 1
+    try:
+        while remaining:
+            arguments = [argument for name in remaining for argument in ("--scenario-name", name)]
+            status, output = run_molecule("test", *arguments)
+            verdicts = {name: verdict for name, verdict in of_molecule(output).items() if name in remaining}
+            tally += sum(verdicts.values(), NOTHING).with_status(status) if verdicts else FAILED
+            if status == 0 or set(verdicts) <= {"default"}:
+                break  # all have run, or none could
+            remaining = [name for name in remaining if name not in verdicts]
+    finally:
+        if status:  # molecule leaves the hosts alone when creating them failed or was interrupted
+            run_molecule("destroy")
+    return tally
+
+
+STAGES = {"lint": lint, "unit": unit, "sanity": sanity, "units": units, "molecule": molecule}
+
+
+# Running programs
+
+
+def ansible_test(command: str, options: list[str], targets: list[str], pythons: Mapping[str, Path]) -> Tally:
+    prepare_home()
+    for target in targets:
+        options = [*options, "--target-python", target]
+    # ansible-test finds interpreters on PATH alone and needs real ones, not the shims of a version manager.
+    folders = [str(VENV / "bin"), *(str(python.parent) for python in pythons.values()), os.environ["PATH"]]
+    environment = {"HOME": str(HOME), "PATH": os.pathsep.join(folders)}
+    status = run(["ansible-test", command, "--controller", "origin:python=default", *options], environment)
+    return of_junit(sorted((ANSIBLE_TEST_OUTPUT / "junit").glob("*.xml"))).with_status(status)
+
+
+def run(command: list[str], extra: Mapping[str, str] | None = None) -> int:
+    print(f"--> {command[0]} {command[1] if len(command) > 1 else ''}", flush=True)
+    return subprocess.call(command, cwd=COPY, stdin=subprocess.DEVNULL, env=environment(COLLECTIONS, extra))
+
+
+def run_molecule(*arguments: str) -> tuple[int, str]:
+    """Run in the checkout itself; show the output and return it."""
+    lines = []
+    with subprocess.Popen(
+        ["molecule", "--base-config", "molecule/config.yml", *arguments],
+        cwd=ROOT,
+        env=environment(CACHE / "collections", {"MOLECULE_COMMAND_BORDERS": "false"}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return process.returncode, "".join(lines)
+
+
+def environment(collections: Path, extra: Mapping[str, str] | None) -> dict[str, str]:
+    """What programs run with: tools from the project's environment, collections from here, leftovers in .cache."""
+    result = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(VENV / "bin"), os.environ["PATH"]]),
+        "LC_ALL": "C.UTF-8",
+        "XDG_CACHE_HOME": str(CACHE / "xdg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(collections),
+        "ANSIBLE_HOME": str(HOME / ".ansible"),
+        # The path of a socket has little room: not below a checkout that may be anywhere.
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(Path("~/.ansible/cp").expanduser()),
+        # Without it a play that matches no host is a success.
+        "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
+    }
+    if not sys.stdout.isatty():
+        result["NO_COLOR"] = "1"
+    result.update(extra or {})
+    return result
+
+
+# What ansible-test expects to find
+
+
+def interpreters() -> dict[str, Path]:
+    """The real interpreters of target Pythons on this machine, by version."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    found = {OWN_PYTHON: VENV / "bin" / f"python{OWN_PYTHON}"}
+    for version in TARGET_PYTHONS:
+        on_path = shutil.which(f"python{version}")
+        candidates = [on_path] if on_path else []
+        candidates += map(str, pyenv.glob(f"versions/{version}.*/bin/python{version}"))
+        for candidate in candidates:
+            if version not in found and (python := real_interpreter(candidate)):
+                found[version] = python
+    return found
+
+
+def real_interpreter(candidate: str) -> Path | None:
+    command = [candidate, "-c", "import sys; print(sys.executable)"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Path(answer.stdout.strip()) if answer.returncode == 0 else None
+
+
+def prepare_home() -> None:
+    """A home folder for ansible-test, which forgets most of the environment.
+
+    It holds a stand-in for the get-pip script, which would be downloaded, and what pip was told about indexes.
+    """
+    scripts = HOME / ".ansible" / "test" / "cache"
+    scripts.mkdir(parents=True, exist_ok=True)
+    for name in GET_PIP_NAMES:
+        shutil.copyfile(ROOT / "tests" / "tools" / "get_pip.py", scripts / name)
+    settings = HOME / ".config" / "pip" / "pip.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.touch(mode=0o600)
+    lines = [f"{name} = {value}" for name, value in pip_settings().items()]
+    settings.write_text("\n".join(["[global]", *lines, ""]))
+
+
+def pip_settings() -> dict[str, str]:
+    """What pip was told by its files (it lists ``global.name='value'``) and by PIP_* (``:env:.name='value'``)."""
+    lines = subprocess.check_output([str(VENV / "bin" / "pip"), "config", "list"], text=True).splitlines()
+    result = {}
+    for source in ("global", ":env:"):
+        for line in lines:
+            name, _equals, value = line.partition("=")
+            if name.startswith(f"{source}."):
+                result[name[len(source) + 1 :]] = " ".join(str(ast.literal_eval(value)).split())
+    return result
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

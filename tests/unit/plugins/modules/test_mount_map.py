@@ -1,0 +1,3 @@
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeRunner
+def test_x(): 
+    assert FakeRunner()
