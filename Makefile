@@ -23,7 +23,7 @@ setup: ## install what is missing: Debian packages (as root) and .cache/venv
 collection: ## make fleet.criu usable by ansible-playbook from this checkout
 	@mkdir -p $(COLLECTIONS)/fleet && ln -sfn ../../../.. $(COLLECTIONS)/fleet/criu
 
-lint: setup ## ansible-lint, ruff, mypy and antsibull-changelog
+lint: setup ## ansible-lint, ruff, mypy, shellcheck and antsibull-changelog
 	@$(RUN) lint
 
 unit: setup ## unit tests with plain pytest (PYTEST_ARGS="-k mounts -x")

@@ -57,7 +57,9 @@ def columns(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[str
 
 
 def _text(value: Any) -> str:
-    return "-" if value is None or value == "" else str(value)
+    text = "-" if value is None or value == "" else str(value)
+    # A tab or a newline in a path must not break the layout.
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 class FilterModule:

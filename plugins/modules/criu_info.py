@@ -85,6 +85,11 @@ problems:
   type: list
   elements: str
   sample: []
+host:
+  description: The host's own name, as it is in the manifests of its image sets.
+  returned: always
+  type: str
+  sample: node1
 kernel:
   description: The release of the kernel.
   returned: always
@@ -118,7 +123,7 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     result = inspect(SubprocessRunner(), parameters["criu_path"], parameters["required"])
     if parameters["images"] is not None:
         result["free_bytes"] = free_bytes(Path(parameters["images"]))
-    return {"kernel": platform.release(), "architecture": platform.machine(), **result}
+    return {"host": platform.node(), "kernel": platform.release(), "architecture": platform.machine(), **result}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ def stage(checkout: Path, copy: Path) -> None:
         subprocess.check_call(["git", "init", "--quiet", str(copy)])
     wanted = committable(checkout)
     for name in committable(copy) - wanted:
-        (copy / name).unlink()
+        remove(copy / name)
     for name in sorted(wanted):
         copy_file(checkout / name, copy / name)
     subprocess.check_call(["git", "-C", str(copy), "add", "--all"])
@@ -29,6 +29,15 @@ def committable(repository: Path) -> set[str]:
     command = ["git", "-C", str(repository), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.check_output(command, text=True).split("\0")
     return {name for name in names if name and is_file_or_link(repository / name)}
+
+
+def remove(path: Path) -> None:
+    """Remove a file and the folders that it leaves empty."""
+    path.unlink()
+    for folder in path.parents:
+        if any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def copy_file(source: Path, target: Path) -> None:

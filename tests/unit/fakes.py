@@ -111,7 +111,8 @@ class FakeCriu:
         self.complaints = ""
         self.commands: list[Command] = []
         self.images = {"inventory.img": "inventory", "pages-1.img": "memory"}
-        self.log = "(00.000100) Dumping\n"
+        self.log = "(00.000100) Version: 4.1.1\n"
+        self.log_is_written = True
         self.dies_before = False
         self.asks = True
         self.fail_after = 0
@@ -138,6 +139,8 @@ class FakeCriu:
 
     def _dump(self, argv: list[str], serve: Callable[[], None]) -> Completed:
         pid, images = int(_value(argv, "--tree")), Path(_value(argv, "--images-dir"))
+        if not self.log_is_written:
+            return Completed(1, "", "dump: unrecognized option\n")
         (images / _value(argv, "--log-file")).write_text(self.log)
         for name, text in self.images.items():
             (images / name).write_text(text)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Sequence
 
@@ -13,10 +14,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandF
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 
 MOST_LINES = 12
+LOG_FOLDER = Path("/var/log/fleet.criu")
 
-# "(00.012345) [PID:] Error (criu/FILE.c:LINE): text"; numbers and files differ from version to version.
-_LINE = re.compile(r"^\((?P<time>[0-9.]+)\)\s*(?:(?P<pid>[0-9]+): )?(?P<error>Error \([^)]*\): )(?P<text>.*)$")
-_UNTIMED = re.compile(r"^Error \([^)]*\): (?P<text>.*)$")
+# "(00.012345)   PID: Error (criu/FILE.c:LINE): text"; time and pid are not always there.
+_LINE = re.compile(r"^(?:\([0-9.]+\))?\s*(?:[0-9]+: )?Error \([^)]*\): (?P<text>.*)$")
+
+# CRIU goes on after the first; the second is what the end of the first failure brings about.
+_NOT_THE_CAUSE = ("Can't setup RLIMIT_NOFILE for self", "cgroupd: recv req error")
 
 _REMEDIES = (
     ("doesn't have a proper root mount", "An external mount has no key: run mount_info and mount_map again."),
@@ -52,8 +56,8 @@ def error_lines(log: str) -> list[str]:
     """The texts of the log's error lines, in their order, without time, pid and source position, each once."""
     found: dict[str, None] = {}
     for line in log.splitlines():
-        match = _LINE.match(line) or _UNTIMED.match(line)
-        if match is not None:
+        match = _LINE.match(line)
+        if match is not None and not any(text in line for text in _NOT_THE_CAUSE):
             found[match.group("text").strip()] = None
     return list(found)
 
@@ -69,14 +73,33 @@ def remedy_for(errors: Sequence[str]) -> str:
 
 def failure(what: str, completed: Completed, log_file: Path) -> CommandFailed:
     """The exception for a CRIU command that failed: its own error lines, what to do, where the log is."""
-    log = log_file.read_text("utf-8", "replace") if log_file.is_file() else completed.stderr + completed.stdout
-    errors = error_lines(log)
-    if not errors:
-        errors = [line for line in log.splitlines() if line.strip()][-3:]
+    log = log_file.read_text("utf-8", "replace") if log_file.is_file() else ""
+    errors = error_lines(log) or _first_and_last(log or completed.stderr or completed.stdout)
     shown = errors[:MOST_LINES]
-    said = " | ".join(shown) or "it said nothing"
+    said = " | ".join(shown) or "nothing"
+    kept = _keep(log_file)
+    where = f" The log is {kept}." if kept is not None else ""
     return CommandFailed(
-        f"{what} failed (exit status {completed.returncode}). CRIU says: {said}. The log is {log_file}.",
+        f"{what} failed (exit status {completed.returncode}). CRIU says: {said}.{where}",
         remedy_for(errors),
-        {"criu_errors": shown, "log": str(log_file), "rc": completed.returncode},
+        {"criu_errors": shown, "log": None if kept is None else str(kept), "rc": completed.returncode},
     )
+
+
+def _first_and_last(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[:1] + lines[1:][-2:]
+
+
+def _keep(log_file: Path) -> Path | None:
+    # The image folder holds secrets and may be removed by who called us; the log must outlive it.
+    if not log_file.is_file():
+        return None
+    kept = LOG_FOLDER / f"{log_file.parent.name}-{log_file.name}"
+    try:
+        LOG_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(log_file, kept)
+        kept.chmod(0o600)
+    except OSError:
+        return log_file
+    return kept

@@ -118,12 +118,10 @@ def _host_keys(runner: Runner) -> list[str]:
 def _configuration(modules: Mapping[str, str]) -> str:
     sections = [_HEAD]
     for name, path in modules.items():
-        if "\n" in path or path != path.strip() or path.endswith("\\"):
-            raise CriuError(
-                f"rsync cannot be told of the path {path!r}.",
-                "Use a path without newline, outer blanks and a backslash at its end.",
-            )
-        sections.append(f"[{name}]\npath = {path}\n")
+        if "\n" in path:
+            raise CriuError(f"rsync cannot be told of the path {path!r}.", "Use a path without a newline.")
+        # The last slash guards blanks and a backslash at the end of the path (rsyncd.conf(5), FILE FORMAT).
+        sections.append(f"[{name}]\npath = {path.rstrip('/')}/\n")
     return "\n".join(sections)
 
 

@@ -26,13 +26,22 @@ main() {
 
     use_proxy_of_apt
     rm -rf "$partial"
-    debootstrap --variant=minbase --include="${packages// /,}" "$suite" "$partial" "$mirror" 9>&-
-
+    bootstrap
     forget_identity
     install_setup
     quiet_boot
     slim
     mv -T "$partial" "$root"
+}
+
+# In a mount namespace of its own: an interrupted build leaves no mount behind.
+bootstrap() {
+    local script=/usr/share/debootstrap/scripts/$suite
+    if [[ ! -e $script ]]; then
+        script=/usr/share/debootstrap/scripts/sid # a release younger than this debootstrap
+    fi
+    unshare --mount -- \
+        debootstrap --variant=minbase --include="${packages// /,}" "$suite" "$partial" "$mirror" "$script" 9>&-
 }
 
 use_proxy_of_apt() {

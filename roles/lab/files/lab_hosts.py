@@ -113,7 +113,7 @@ def up(lab: Lab, network: str, root: Path, names: list[str]) -> dict[str, object
     stopped = [
         name
         for name, cgroup in supervisor.cgroups().items()
-        if name not in commands or cgroup.command() != commands[name]
+        if name not in commands or cgroup.arguments() != commands[name][1:]
     ]
     for name in stopped:
         stop_host(lab, supervisor, name)
@@ -285,9 +285,9 @@ class Cgroup:
                 return pid
         return None
 
-    def command(self) -> list[str]:
+    def arguments(self) -> list[str]:
         pid = self.nspawn()
-        return read_command(pid) if pid else []
+        return read_command(pid)[1:] if pid else []
 
     def init(self) -> int | None:
         pid = self.nspawn()

@@ -1,3 +1,5 @@
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeRunner
-def test_x(): 
+
+
+def test_x():
     assert FakeRunner()

@@ -1,0 +1,174 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, POST_RESTORE, Stages
+
+
+def run_script(script: str, stage: str, pid: str | None = "42") -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "CRTOOLS_SCRIPT_ACTION": stage}
+    environment.pop("CRTOOLS_INIT_PID", None)
+    if pid is not None:
+        environment["CRTOOLS_INIT_PID"] = pid
+    return subprocess.Popen([script], env=environment, stderr=subprocess.DEVNULL)
+
+
+def ask(stages: Stages, stage: str, pid: str | None = "42") -> int:
+    """The script's exit status, with us serving meanwhile."""
+    with run_script(stages.script, stage, pid) as script:
+        while script.poll() is None:
+            stages.serve()
+        return script.returncode
+
+
+@pytest.fixture
+def asked() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def stages(asked: list[int]) -> Iterator[Stages]:
+    with Stages({POST_DUMP: asked.append}) as opened:
+        yield opened
+
+
+def test_a_yes_lets_criu_go_on_and_the_pid_is_told(stages: Stages, asked: list[int]) -> None:
+    assert ask(stages, "post-dump") == 0
+    assert asked == [42]
+    assert stages.refusal is None
+
+
+def test_a_refusal_stops_criu_and_is_kept() -> None:
+    refusal = RuntimeError("the mounts differ")
+
+    def refuse(pid: int) -> None:
+        raise refusal
+
+    with Stages({POST_RESTORE: refuse}) as stages:
+        assert ask(stages, "post-restore") != 0
+        assert stages.refusal is refusal
+
+
+def test_each_stage_has_its_own_answer() -> None:
+    asked: list[str] = []
+    with Stages({"pre-dump": lambda pid: asked.append("pre"), POST_DUMP: lambda pid: asked.append("post")}) as stages:
+        assert ask(stages, "post-dump") == 0
+        assert ask(stages, "pre-dump") == 0
+    assert asked == ["post", "pre"]
+
+
+@pytest.mark.parametrize("stage", ["pre-dump", "network-lock", "post-restore", "post-dum", "dump", ""])
+def test_other_stages_need_nobody_to_answer(stages: Stages, asked: list[int], stage: str) -> None:
+    with run_script(stages.script, stage) as script:
+        assert script.wait(timeout=10) == 0
+    assert asked == []
+
+
+def test_an_answer_is_waited_for(stages: Stages, asked: list[int]) -> None:
+    with run_script(stages.script, "post-dump") as script:
+        time.sleep(0.3)
+        assert script.poll() is None
+        while script.poll() is None:
+            stages.serve()
+        assert script.returncode == 0
+
+
+def test_a_slow_answer_is_waited_for() -> None:
+    with Stages({POST_DUMP: lambda pid: time.sleep(0.3)}) as stages:
+        assert ask(stages, "post-dump") == 0
+
+
+@pytest.mark.parametrize("pid", ["", "x"])
+def test_a_pid_that_is_no_number_is_refused(stages: Stages, asked: list[int], pid: str) -> None:
+    assert ask(stages, "post-dump", pid) != 0
+    assert asked == []
+    assert isinstance(stages.refusal, ValueError)
+
+
+def test_without_a_pid_it_is_0(stages: Stages, asked: list[int]) -> None:
+    assert ask(stages, "post-dump", None) == 0
+    assert asked == [0]
+
+
+def test_a_script_that_finds_nobody_to_ask_stops_criu(tmp_path: Path) -> None:
+    with Stages({POST_DUMP: lambda pid: None}) as stages:
+        copy = tmp_path / "copy"
+        copy.write_text(Path(stages.script).read_text())
+        copy.chmod(0o700)
+        script = stages.script
+    assert not Path(script).exists()
+    with run_script(str(copy), "post-dump") as late:
+        assert late.wait(timeout=10) != 0
+
+
+def test_a_script_that_waits_when_we_end_stops_criu() -> None:
+    with Stages({POST_DUMP: lambda pid: None}) as stages:
+        waiting = run_script(stages.script, "post-dump")
+        time.sleep(0.3)
+        assert waiting.poll() is None
+    with waiting:
+        assert waiting.wait(timeout=10) != 0
+
+
+def test_a_script_whose_question_was_taken_but_not_answered_stops_criu() -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(pid: int) -> None:
+        raise Killed
+
+    with Stages({POST_DUMP: die}) as stages:
+        waiting = run_script(stages.script, "post-dump")
+
+        def serve_until_killed() -> None:
+            while True:
+                stages.serve()
+
+        with pytest.raises(Killed):
+            serve_until_killed()
+        with waiting:
+            assert waiting.wait(timeout=10) != 0
+
+
+def test_serving_returns_soon_if_nobody_asks(stages: Stages) -> None:
+    served = threading.Thread(target=stages.serve)
+    served.start()
+    served.join(timeout=5)
+    assert not served.is_alive()
+
+
+def test_others_can_neither_run_the_script_nor_reach_the_socket(stages: Stages) -> None:
+    folder = Path(stages.script).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert Path(stages.script).stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_is_left_behind() -> None:
+    with Stages({}) as stages:
+        folder = Path(stages.script).parent
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_an_answer_that_was_given_before_does_not_hide_a_refusal_after(asked: list[int]) -> None:
+    def second_time(pid: int) -> None:
+        asked.append(pid)
+        if len(asked) > 1:
+            raise RuntimeError("no")
+
+    with Stages({POST_DUMP: second_time}) as stages:
+        assert ask(stages, "post-dump") == 0
+        assert stages.refusal is None
+        assert ask(stages, "post-dump") != 0
+        assert str(stages.refusal) == "no"

@@ -1,0 +1,83 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
+
+ROOT = {"mountpoint": "/", "kind": "root", "fstype": "ext4", "root": "/srv/box", "mount_options": ["rw", "relatime"]}
+DATA = {"mountpoint": "/data", "kind": "external", "fstype": "ext4", "root": "/d", "mount_options": ["rw", "nosuid"]}
+PROC = {"mountpoint": "/proc", "kind": "internal", "fstype": "proc", "root": "/", "mount_options": ["rw"]}
+BEFORE = [ROOT, DATA, PROC]
+PATHS = {"/": "/srv/new", "/data": "/mnt/data"}
+
+
+def compare(*live: dict[str, Any], elsewhere: str = "") -> list[str]:
+    """The differences, when all but the mountpoint `elsewhere` is at its path."""
+    return differences(BEFORE, live, PATHS, lambda path, mountpoint: mountpoint != elsewhere)
+
+
+def test_the_same_mounts_are_no_difference() -> None:
+    assert compare(ROOT, DATA, PROC) == []
+    assert compare(PROC, DATA, ROOT) == []
+
+
+def test_what_is_asked_for_each_mount_is_its_path_at_its_mountpoint() -> None:
+    asked = []
+    differences(BEFORE, BEFORE, PATHS, lambda path, mountpoint: bool(asked.append((path, mountpoint))) or True)
+    assert asked == [("/srv/new", "/"), ("/mnt/data", "/data")]
+
+
+def test_a_mount_that_is_gone_or_new_is_named() -> None:
+    assert compare(ROOT, PROC) == ["/data was mounted 1 times, and is now 0 times"]
+    new = {**PROC, "mountpoint": "/new"}
+    assert compare(ROOT, DATA, PROC, new) == ["/new was mounted 0 times, and is now 1 times"]
+    assert compare(ROOT, DATA, DATA, PROC) == ["/data was mounted 1 times, and is now 2 times"]
+
+
+@pytest.mark.parametrize("option", ["ro", "nosuid", "nodev", "noexec"])
+def test_options_that_change_what_a_workload_may_do_are_compared(option: str) -> None:
+    with_it, without_it = ({**PROC, "mount_options": options} for options in (["rw", option], ["rw"]))
+    assert differences([with_it], [without_it], {}, lambda *_: True) == [f"/proc is no longer mounted {option}"]
+    assert differences([without_it], [with_it], {}, lambda *_: True) == [f"/proc is now mounted {option}"]
+
+
+@pytest.mark.parametrize("option", ["relatime", "noatime", "rw"])
+def test_other_options_are_each_host_s_own_choice(option: str) -> None:
+    assert compare({**ROOT, "mount_options": [option]}, DATA, PROC) == []
+
+
+def test_the_root_or_an_external_mount_from_elsewhere_is_named_with_the_path_that_was_meant() -> None:
+    assert compare(ROOT, DATA, PROC, elsewhere="/data") == ["/data is not /mnt/data of this host"]
+    assert compare(ROOT, DATA, PROC, elsewhere="/") == ["/ is not /srv/new of this host"]
+    assert compare(ROOT, DATA, PROC, elsewhere="/proc") == []
+
+
+def test_an_internal_mount_keeps_its_file_system_type() -> None:
+    assert compare(ROOT, DATA, {**PROC, "fstype": "ext4"}) == ["/proc was a proc and is now a ext4"]
+
+
+def test_the_root_and_external_mounts_may_be_of_another_file_system_at_the_target() -> None:
+    assert compare({**ROOT, "fstype": "xfs"}, {**DATA, "fstype": "nfs4"}, PROC) == []
+
+
+def test_a_bind_inside_the_root_follows_the_root_s_file_system_type() -> None:
+    bind = {**PROC, "mountpoint": "/b", "fstype": "ext4", "root": "/srv/box/b"}
+    assert differences([bind], [{**bind, "fstype": "xfs"}], {}, lambda *_: True) == []
+
+
+def test_every_difference_is_reported_once() -> None:
+    found = compare({**ROOT, "mount_options": ["ro"]}, {**DATA, "mount_options": ["rw"]}, elsewhere="/data")
+    assert found == [
+        "/proc was mounted 1 times, and is now 0 times",
+        "/ is now mounted ro",
+        "/data is no longer mounted nosuid",
+        "/data is not /mnt/data of this host",
+    ]
+    twice = differences([DATA, DATA], [DATA, DATA], PATHS, lambda *_: False)
+    assert twice == ["/data is not /mnt/data of this host"]

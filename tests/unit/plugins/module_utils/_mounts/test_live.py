@@ -1,0 +1,115 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import MalformedMountinfo, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file, read_mounts
+from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeProc
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """What the workload sees: /data leads to `tmp_path/data`, /conf is a file."""
+    folder = tmp_path / "box"
+    folder.mkdir()
+    (tmp_path / "data").mkdir()
+    (folder / "data").symlink_to(tmp_path / "data")
+    (folder / "conf").touch()
+    return folder
+
+
+def read(tmp_path: Path, root: Path, *lines: str, host: str = HOST_MOUNTS) -> dict[str, dict[str, Any]]:
+    proc = FakeProc(tmp_path / "proc", host)
+    proc.add(42, root=root, mounts="\n".join([f"100 90 8:1 {root} / rw - ext4 /dev/sda1 rw", *lines]))
+    return {mount["mountpoint"]: mount for mount in read_mounts(42, proc)}
+
+
+def test_each_mount_has_its_row_its_verdict_its_type_and_its_place_on_the_host(tmp_path: Path, root: Path) -> None:
+    found = read(tmp_path, root, f"101 100 8:1 {tmp_path}/data /data rw,nosuid shared:5 - ext4 /dev/sda1 rw")
+    assert found["/data"] == {
+        "mount_id": 101,
+        "parent_id": 100,
+        "major": 8,
+        "minor": 1,
+        "root": f"{tmp_path}/data",
+        "mountpoint": "/data",
+        "mount_options": ["rw", "nosuid"],
+        "optional_fields": ["shared:5"],
+        "shared": 5,
+        "master": None,
+        "propagate_from": None,
+        "unbindable": False,
+        "fstype": "ext4",
+        "source": "/dev/sda1",
+        "super_options": ["rw"],
+        "deleted": False,
+        "kind": "external",
+        "reason": f"its root {tmp_path}/data lies outside the workload's root, on superblock 8:1",
+        "type": "directory",
+        "host_path": f"{tmp_path}/data",
+        "host_paths": [
+            {
+                "path": f"{tmp_path}/data",
+                "mount_id": 21,
+                "hidden": False,
+                "reason": "superblock 8:1 is mounted at / with root /",
+            }
+        ],
+    }
+    assert (found["/"]["kind"], found["/"]["host_path"]) == ("root", str(root))
+
+
+def test_a_file_is_told_from_a_directory(tmp_path: Path, root: Path) -> None:
+    found = read(tmp_path, root, "101 100 8:1 /etc/conf /conf rw - ext4 /dev/sda1 rw")
+    assert (found["/"]["type"], found["/conf"]["type"]) == ("directory", "file")
+
+
+def test_internal_mounts_are_not_looked_for_on_the_host(tmp_path: Path, root: Path) -> None:
+    found = read(tmp_path, root, "101 100 0:20 / /proc rw - proc proc rw")
+    assert (found["/proc"]["kind"], found["/proc"]["host_path"], found["/proc"]["host_paths"]) == ("internal", None, [])
+
+
+def test_a_mount_that_is_only_hidden_on_the_host_has_no_host_path(tmp_path: Path, root: Path) -> None:
+    host = HOST_MOUNTS + "24 21 8:9 / /srv rw - ext4 b rw\n25 24 8:8 / /srv rw - ext4 c rw\n"
+    found = read(tmp_path, root, "101 100 8:9 /data /data rw - ext4 b rw", host=host)
+    assert found["/data"]["host_path"] is None
+    assert [(path["path"], path["hidden"]) for path in found["/data"]["host_paths"]] == [("/srv/data", True)]
+
+
+def test_of_several_host_paths_the_one_with_the_very_same_file_is_best(tmp_path: Path, root: Path) -> None:
+    # By mountinfo alone the bind at /short would be nearer.
+    host = f"{HOST_MOUNTS}24 21 8:9 / {tmp_path} rw - ext4 b rw\n25 21 8:9 /data /short rw - ext4 b rw\n"
+    found = read(tmp_path, root, "101 100 8:9 /data /data rw - ext4 b rw", host=host)
+    assert [path["path"] for path in found["/data"]["host_paths"]] == [f"{tmp_path}/data", "/short"]
+    assert found["/data"]["host_path"] == f"{tmp_path}/data"
+
+
+def test_undecodable_bytes_are_shown(tmp_path: Path, root: Path) -> None:
+    found = read(tmp_path, root, r"101 100 8:1 /\377 /\377 rw - ext4 a rw")
+    assert found[r"/\xff"]["host_path"] == r"/\xff"
+
+
+def test_a_process_without_mounts_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(WorkloadNotFound, match="Process 43 has no mounts to read"):
+        read_mounts(43, FakeProc(tmp_path / "proc"))
+
+
+def test_a_table_that_cannot_be_understood_is_no_empty_one(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(MalformedMountinfo, match="Line 2 "):
+        read(tmp_path, root, "garbage")
+
+
+def test_two_paths_are_the_same_file_if_they_lead_to_one_inode(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    (tmp_path / "link").symlink_to("a")
+    assert is_same_file(str(tmp_path / "a"), str(tmp_path / "link"))
+    assert not is_same_file(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert not is_same_file(str(tmp_path / "a"), str(tmp_path / "nothing"))
