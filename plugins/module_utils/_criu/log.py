@@ -31,6 +31,10 @@ _REMEDIES = (
     ("Failed to open_tree", "A path of the restore map, or a folder below it, is missing on this host."),
     ("Failed to move_mount", "A path of the restore map is a file where a folder is needed, or a symlink."),
     ("Can't stat mountpoint", "A mountpoint is missing below the root on this host: create it or copy the root."),
+    (
+        "Can't get 1:16 opt",
+        "This CRIU cannot dump TCP and UDP sockets on kernel 6.16 or later: install CRIU 4.2 or later.",
+    ),
     ("Connected TCP socket", "Set tcp_established (keep the connections) or tcp_close (drop them)."),
     ("Can't bind inet socket", "The workload listens on an address or port that is not free on this host."),
     ("External socket is used", "Set ext_unix_sk."),

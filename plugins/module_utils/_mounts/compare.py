@@ -57,6 +57,10 @@ def _compare(
         before, after = option in mount["mount_options"], option in restored["mount_options"]
         if before != after:
             found.append(f"{mountpoint} is {'no longer' if before else 'now'} mounted {option}")
+    for tag, word in (("shared", "shared"), ("master", "a slave")):
+        before, after = mount[tag] is not None, restored[tag] is not None
+        if before != after:
+            found.append(f"{mountpoint} is {'no longer' if before else 'now'} {word}")
     if mount["kind"] == INTERNAL and mount["fstype"] != restored["fstype"] and not _follows_root(mount):
         found.append(f"{mountpoint} was a {mount['fstype']} and is now a {restored['fstype']}")
     if mount["kind"] in (ROOT, EXTERNAL):

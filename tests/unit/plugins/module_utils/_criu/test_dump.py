@@ -331,12 +331,12 @@ def test_a_copy_of_a_workload_that_ran_on_and_ended_later_is_not_its_dump(bench:
 # Failures: the workload runs on, its memory is not left lying about, the log is
 
 
-def test_a_dump_that_criu_refuses_leaves_its_log_alone(bench: Bench) -> None:
+def test_a_dump_that_criu_refuses_leaves_its_log_alone(bench: Bench, host: Path) -> None:
     bench.criu.dies_before = True
     bench.criu.log = "(00.1) Error (criu/tty.c:1): tty: Found dangling tty\n(00.1) Error (a.c:1): Timeout reached\n"
     with pytest.raises(CommandFailed, match=r"The dump of redis \(pid 42\) failed \(exit status 1\)") as caught:
         bench.dump()
-    assert caught.value.facts["log"] == str(bench.images / "dump.log")
+    assert caught.value.facts["log"] == str(host / "log" / "images-dump.log")
     assert caught.value.remedy == "Raise timeout."
     assert bench.runs
     assert bench.left == ["dump.log"]

@@ -35,6 +35,7 @@ def test_error_lines_are_without_time_pid_and_source_position() -> None:
         "(12.345678)      1: Error (criu/a.c:1): text",
         "(12.345678) 12345: Error (compel/src/lib/infect.c:99): text",
         "Error (criu/a.c:1): text",
+        "     1: Error (criu/a.c:1): text",
         "(00.1) Error (criu/a.c:1): text   ",
     ],
 )
@@ -55,6 +56,11 @@ def test_error_lines_of_the_restorer() -> None:
 )
 def test_other_lines_are_none(line: str) -> None:
     assert error_lines(line) == []
+
+
+@pytest.mark.parametrize("text", ["Can't setup RLIMIT_NOFILE for self", "cg: cgroupd: recv req error -1"])
+def test_errors_that_are_never_the_cause_are_left_out(text: str) -> None:
+    assert error_lines(f"(00.1) Error (a.c:1): {text}\n(00.2) Error (a.c:2): the cause\n") == ["the cause"]
 
 
 def test_an_error_that_is_repeated_is_told_once_at_its_first_place() -> None:
@@ -107,35 +113,73 @@ def test_an_unknown_error_has_no_remedy() -> None:
     assert remedy_for([]) == ""
 
 
-def test_a_failure_carries_criu_s_words_the_remedy_and_where_the_log_is(tmp_path: Path) -> None:
+def test_a_failure_carries_criu_s_words_the_remedy_and_where_the_log_is(tmp_path: Path, host: Path) -> None:
     log = tmp_path / "dump.log"
     log.write_text(LOG)
+    kept = host / "log" / f"{tmp_path.name}-dump.log"
     error = failure("The dump of redis", Completed(1, "out", "err"), log)
     assert error.message == (
         "The dump of redis failed (exit status 1). CRIU says: mnt: 101:/data doesn't have a proper root mount | "
-        f"Dumping FAILED.. The log is {log}."
+        f"Dumping FAILED.. The log is {kept}."
     )
     assert error.remedy.startswith("An external mount has no key")
     assert error.facts == {
         "criu_errors": ["mnt: 101:/data doesn't have a proper root mount", "Dumping FAILED."],
-        "log": str(log),
+        "log": str(kept),
         "rc": 1,
     }
 
 
-def test_without_a_log_what_criu_printed_is_read(tmp_path: Path) -> None:
-    error = failure("It", Completed(2, "", "Error (criu/a.c:1): Locking network failed\n"), tmp_path / "none.log")
-    assert error.facts["criu_errors"] == ["Locking network failed"]
-    assert "network_lock" in error.remedy
+def test_the_log_outlives_the_image_folder_and_is_for_its_owner_alone(tmp_path: Path, host: Path) -> None:
+    images = tmp_path / "redis"
+    images.mkdir()
+    (images / "restore.log").write_text(LOG)
+    failure("It", Completed(1), images / "restore.log")
+    kept = host / "log" / "redis-restore.log"
+    assert kept.read_text() == LOG
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+    assert (images / "restore.log").exists()
 
 
-def test_without_error_lines_the_last_lines_are_shown(tmp_path: Path) -> None:
-    error = failure("It", Completed(2, "", "1\n2\n\n3\n4\n \n"), tmp_path / "none.log")
-    assert error.facts["criu_errors"] == ["2", "3", "4"]
+def test_the_log_of_a_later_failure_replaces_the_one_before(tmp_path: Path, host: Path) -> None:
+    log = tmp_path / "dump.log"
+    for text in ("first and longer", "second"):
+        log.write_text(text)
+        failure("It", Completed(1), log)
+    assert (host / "log" / f"{tmp_path.name}-dump.log").read_text() == "second"
+
+
+def test_a_log_that_cannot_be_kept_is_told_where_it_is(tmp_path: Path, host: Path) -> None:
+    (host / "log").touch()
+    log = tmp_path / "dump.log"
+    log.write_text(LOG)
+    error = failure("It", Completed(1), log)
+    assert error.facts["log"] == str(log)
+    assert error.message.endswith(f" The log is {log}.")
+
+
+def test_without_a_log_what_criu_printed_is_shown(tmp_path: Path, host: Path) -> None:
+    for completed in (Completed(2, "", "Locking network failed\n"), Completed(2, "Locking network failed\n", "")):
+        error = failure("It", completed, tmp_path / "none.log")
+        assert error.message == "It failed (exit status 2). CRIU says: Locking network failed."
+        assert error.facts == {"criu_errors": ["Locking network failed"], "log": None, "rc": 2}
+        assert "network_lock" in error.remedy
+    assert not (host / "log").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("1\n2\n\n3\n4\n \n", ["1", "3", "4"]), ("1\n2\n3", ["1", "2", "3"]), ("1\n 2\n", ["1", "2"]), ("1", ["1"])],
+)
+def test_without_error_lines_the_first_and_the_last_are_shown(tmp_path: Path, text: str, shown: list[str]) -> None:
+    assert failure("It", Completed(2, "", text), tmp_path / "none.log").facts["criu_errors"] == shown
+    (tmp_path / "log").write_text(text)
+    assert failure("It", Completed(2, "", "other"), tmp_path / "log").facts["criu_errors"] == shown
 
 
 def test_silence_is_called_so(tmp_path: Path) -> None:
-    assert "CRIU says: it said nothing." in failure("It", Completed(139), tmp_path / "none.log").message
+    assert "CRIU says: nothing." in failure("It", Completed(139), tmp_path / "none.log").message
 
 
 def test_only_so_many_errors_are_shown_but_all_are_searched_for_a_remedy(tmp_path: Path) -> None:

@@ -376,12 +376,12 @@ def test_a_workload_that_is_gone_when_criu_asks_stops_the_restore(bench: Bench) 
 # Failures: nothing runs, nothing says that it does
 
 
-def test_a_restore_that_criu_refuses_is_told_with_its_log(bench: Bench) -> None:
+def test_a_restore_that_criu_refuses_is_told_with_its_log(bench: Bench, host: Path) -> None:
     bench.criu.dies_before = True
     bench.criu.log = "(00.1) Error (criu/mount-v2.c:1): mnt-v2: Failed to open_tree /x: No such file or directory\n"
     with pytest.raises(CommandFailed, match=r"The restore of redis failed \(exit status 1\)") as caught:
         bench.restore()
-    assert caught.value.facts["log"] == str(bench.images / "restore.log")
+    assert caught.value.facts["log"] == str(host / "log" / "images-restore.log")
     assert caught.value.remedy.startswith("A path of the restore map")
     assert not bench.record.exists()
 
@@ -406,10 +406,15 @@ def test_record_and_pid_file_stay_if_criu_fails_but_the_workload_runs(bench: Ben
     assert bench.restore() == Restored(PID, False, bench.manifest)
 
 
-def test_a_pid_file_that_cannot_be_written_stops_the_restore_and_leaves_no_record(bench: Bench) -> None:
-    bench.pid_file.parent.touch()
-    with pytest.raises(CriuError, match="given up before it ran"):
-        bench.restore(pid_file=bench.pid_file.parent / "redis.pid")
+def test_a_pid_file_that_cannot_be_written_stops_the_restore_and_leaves_no_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(subject, "write_atomically", fail)
+    with pytest.raises(CriuError, match=r"given up before it ran: .*Read-only file system"):
+        bench.restore()
     assert not bench.runs
     assert not bench.record.exists()
 

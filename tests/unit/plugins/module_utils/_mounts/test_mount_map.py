@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadRule, CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map as subject
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.mount_map import describe_gaps, mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import Gap
 from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
@@ -21,13 +20,6 @@ def box(tmp_path: Path) -> Path:
     (tmp_path / "box" / "data").mkdir(parents=True)
     (tmp_path / "data").mkdir()
     return tmp_path / "box"
-
-
-@pytest.fixture
-def contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contents:
-    record = Contents(tmp_path / "record" / "contents.json")
-    monkeypatch.setattr(subject, "Contents", lambda: record)
-    return record
 
 
 def mount(mount_id: int, mountpoint: str, kind: str = "external", **fields: Any) -> dict[str, Any]:
@@ -69,7 +61,7 @@ def test_mounts_and_rules_become_both_maps(box: Path, tmp_path: Path) -> None:
     assert [entry["path"] for entry in found["entries"]] == [str(box), f"{tmp_path}/data"]
 
 
-def test_what_is_to_be_copied_is_told_to_both_sides(box: Path, tmp_path: Path, contents: Contents) -> None:
+def test_what_is_to_be_copied_is_told_to_both_sides(box: Path, tmp_path: Path) -> None:
     rule = {"mountpoint": "/data", "source": f"{tmp_path}/data"}
     found = call(box, rule, data={"/data": "sync"})
     assert found["copies"] == [{"path": "/src/data", "folder": "mount1", "file_name": None}]
@@ -148,7 +140,6 @@ def test_a_select_rule_that_was_true_for_no_mount_was_evaluated(box: Path) -> No
 def test_contents_may_be_replaced_if_they_are_the_workload_s_or_if_so_asked(
     box: Path,
     tmp_path: Path,
-    contents: Contents,
     owner: str | None,
     workload: str | None,
     replace: bool,
@@ -157,7 +148,7 @@ def test_contents_may_be_replaced_if_they_are_the_workload_s_or_if_so_asked(
     path = tmp_path / "data"
     (path / "file").touch()
     if owner is not None:
-        contents.claim([str(path)], owner)
+        Contents().claim([str(path)], owner)
     found = call(
         box,
         {"mountpoint": "/data", "source": str(path)},

@@ -1,0 +1,23 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""No test may write where the collection keeps things on a real host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu import log
+from ansible_collections.fleet.criu.plugins.module_utils._transfer import contents, receive
+
+
+@pytest.fixture(autouse=True)
+def host(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of the host's /run, /var/lib and /var/log."""
+    folder = tmp_path_factory.mktemp("host")
+    monkeypatch.setattr(receive, "RUN_FOLDER", folder / "run")
+    monkeypatch.setattr(log, "LOG_FOLDER", folder / "log")
+    monkeypatch.setattr(contents.Contents.__init__, "__defaults__", (folder / "lib" / "contents.json",))
+    return folder

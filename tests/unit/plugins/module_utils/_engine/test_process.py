@@ -1,0 +1,262 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
+    Description,
+    Identity,
+    describe,
+    find,
+    require_own_mount_namespace,
+    root_folder,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._errors import (
+    AmbiguousWorkload,
+    CriuError,
+    SharedMountNamespace,
+    WorkloadNotFound,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
+from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_TIME, FakeProc, FakeRunner
+
+SHOW = ("systemctl", "show", "--property", "MainPID", "--value", "--")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    return FakeProc(tmp_path / "proc")
+
+
+@pytest.fixture
+def pid_file(tmp_path: Path) -> Path:
+    return tmp_path / "redis.pid"
+
+
+def found(proc: FakeProc, runner: FakeRunner | None = None, **description: Any) -> Identity:
+    return find(Description.from_dict(description), proc, runner or FakeRunner())
+
+
+# By pid
+
+
+def test_by_pid(proc: FakeProc) -> None:
+    proc.add(42, start_time=77)
+    assert found(proc, pid=42) == Identity(42, 77)
+
+
+@pytest.mark.parametrize("state", [None, "Z"])
+def test_a_pid_that_does_not_live_is_not_found(proc: FakeProc, state: str | None) -> None:
+    if state is not None:
+        proc.add(42, state=state)
+    with pytest.raises(WorkloadNotFound, match="No workload with pid 42 runs here: there is no process 42"):
+        found(proc, pid=42)
+
+
+# By pid file
+
+
+def write(pid_file: Path, text: str, seconds_after_boot: float = 1000) -> str:
+    pid_file.write_text(text)
+    os.utime(pid_file, (BOOT_TIME + seconds_after_boot, BOOT_TIME + seconds_after_boot))
+    return str(pid_file)
+
+
+@pytest.mark.parametrize("text", ["42", "42\n", " 42 \n\n", "042\n"])
+def test_by_pid_file(proc: FakeProc, pid_file: Path, text: str) -> None:
+    proc.add(42, start_time=900 * TICKS)
+    assert found(proc, pid_file=write(pid_file, text)) == Identity(42, 900 * TICKS)
+
+
+def test_a_pid_file_that_is_not_there_finds_nothing(proc: FakeProc, pid_file: Path) -> None:
+    with pytest.raises(WorkloadNotFound, match="the file does not exist"):
+        found(proc, pid_file=str(pid_file))
+
+
+def test_a_pid_file_of_a_process_that_is_gone_finds_nothing(proc: FakeProc, pid_file: Path) -> None:
+    with pytest.raises(WorkloadNotFound, match=r"No workload with pid_file .*: there is no process 42"):
+        found(proc, pid_file=write(pid_file, "42\n"))
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x", "42 43", "-42", "4.2", "0", "0x2a", "42\n43\n", "²", "٤٢"])
+def test_a_pid_file_with_anything_else_is_unsure(proc: FakeProc, pid_file: Path, text: str) -> None:
+    proc.add(42)
+    with pytest.raises(AmbiguousWorkload, match="does not hold a pid"):
+        found(proc, pid_file=write(pid_file, text))
+
+
+def test_what_a_pid_file_holds_is_shown_in_part(proc: FakeProc, pid_file: Path) -> None:
+    with pytest.raises(AmbiguousWorkload) as caught:
+        found(proc, pid_file=write(pid_file, "x" * 1000))
+    assert "x" * 40 in caught.value.message
+    assert "x" * 41 not in caught.value.message
+
+
+def test_a_pid_file_that_cannot_be_read_is_said_so(proc: FakeProc, pid_file: Path) -> None:
+    pid_file.mkdir()
+    with pytest.raises(CriuError, match="cannot be read: Is a directory") as caught:
+        found(proc, pid_file=str(pid_file))
+    assert not isinstance(caught.value, (WorkloadNotFound, AmbiguousWorkload))
+
+
+@pytest.mark.parametrize(("started", "is_sure"), [(999, True), (1001.9, True), (1002.1, False), (5000, False)])
+def test_a_process_that_started_after_its_pid_file_was_written_may_be_another(
+    proc: FakeProc, pid_file: Path, started: float, is_sure: bool
+) -> None:
+    proc.add(42, start_time=int(started * TICKS))
+    path = write(pid_file, "42\n", 1000)
+    if is_sure:
+        assert found(proc, pid_file=path).pid == 42
+    else:
+        with pytest.raises(AmbiguousWorkload, match="started after the pid file"):
+            found(proc, pid_file=path)
+
+
+# By systemd unit
+
+
+def test_by_unit(proc: FakeProc) -> None:
+    proc.add(42, start_time=77)
+    runner = FakeRunner({SHOW: Completed(0, "42\n")})
+    assert found(proc, runner, unit="redis.service") == Identity(42, 77)
+    assert runner.argvs == [[*SHOW, "redis.service"]]
+
+
+@pytest.mark.parametrize(
+    "completed",
+    [Completed(0, "0\n"), Completed(0, "\n"), Completed(1, "42\n", "no bus"), Completed(0, "MainPID=42\n")],
+)
+def test_a_unit_without_main_process_finds_nothing(proc: FakeProc, completed: Completed) -> None:
+    proc.add(42)
+    with pytest.raises(WorkloadNotFound, match=r"unit redis\.service has no main process here\.") as caught:
+        found(proc, FakeRunner({SHOW: completed}), unit="redis.service")
+    assert completed.stderr in caught.value.message
+
+
+# By command line
+
+
+def test_by_the_exact_command_line(proc: FakeProc) -> None:
+    proc.add(41, ["redis-server", "--port", "1"])
+    proc.add(42, ["redis-server", "--port"], start_time=77)
+    proc.add(43, ["redis-server"])
+    assert found(proc, command=["redis-server", "--port"]) == Identity(42, 77)
+
+
+@pytest.mark.parametrize("command", [["redis"], ["redis-server", "-a", "b"], ["redis-server -a"], ["-a"]])
+def test_a_part_of_a_command_line_finds_nothing(proc: FakeProc, command: list[str]) -> None:
+    proc.add(42, ["redis-server", "-a"])
+    with pytest.raises(WorkloadNotFound, match="No process here has exactly the command line"):
+        found(proc, command=command)
+
+
+def test_a_command_line_that_is_not_found_is_shown_as_for_a_shell(proc: FakeProc) -> None:
+    with pytest.raises(WorkloadNotFound, match="command line sh -c 'a b'"):
+        found(proc, command=["sh", "-c", "a b"])
+
+
+def test_several_processes_with_the_command_line_are_ambiguous(proc: FakeProc) -> None:
+    for pid in (43, 42):
+        proc.add(pid, ["redis"])
+    with pytest.raises(AmbiguousWorkload, match=r"2 processes have the command line redis: pids \[42, 43\]") as caught:
+        found(proc, command=["redis"])
+    assert caught.value.facts == {"pids": [42, 43]}
+
+
+def test_forks_of_the_workload_are_not_other_workloads(proc: FakeProc) -> None:
+    proc.add(42, ["nginx"], parent=1)
+    proc.add(43, ["nginx"], parent=42)
+    proc.add(44, ["nginx"], parent=43)
+    assert found(proc, command=["nginx"]).pid == 42
+
+
+def test_a_zombie_with_the_command_line_is_not_found(proc: FakeProc) -> None:
+    proc.add(42, ["redis"], state="Z")
+    with pytest.raises(WorkloadNotFound):
+        found(proc, command=["redis"])
+
+
+@pytest.mark.xfail(reason="empty arguments at the end of a command line are stripped")
+def test_empty_arguments_at_the_end_count(proc: FakeProc) -> None:
+    proc.add(42, ["prog", ""])
+    assert found(proc, command=["prog", ""]).pid == 42
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"pid": 42}, "pid 42"),
+        ({"pid_file": "/run/x.pid"}, "pid_file /run/x.pid"),
+        ({"unit": "x.service"}, "unit x.service"),
+        ({"command": ["a b", "c"]}, "command 'a b' c"),
+    ],
+)
+def test_a_description_is_told_in_its_own_words(given: dict[str, Any], text: str) -> None:
+    assert str(Description.from_dict({"pid": None, "pid_file": None, "unit": None, "command": [], **given})) == text
+
+
+# Mount namespace and root
+
+
+def test_a_workload_in_the_host_s_mount_namespace_is_refused(proc: FakeProc) -> None:
+    proc.add(42, own_namespaces=["pid", "net"])
+    with pytest.raises(SharedMountNamespace, match="Process 42 is in the host's own mount namespace"):
+        require_own_mount_namespace(42, proc)
+
+
+def test_a_mount_namespace_of_its_own_is_enough(proc: FakeProc) -> None:
+    proc.add(42, own_namespaces=["mnt"])
+    require_own_mount_namespace(42, proc)
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ("100 90 8:1 /srv/box / rw - ext4 /dev/sda1 rw", "/srv/box"),
+        (r"100 90 8:1 /srv/\377 / rw - ext4 /dev/sda1 rw", r"/srv/\xff"),
+        ("100 90 8:1 /run/box / rw - ext4 /dev/sda1 rw", None),  # the host's /run covers it
+        ("100 90 0:21 /box / rw - tmpfs tmpfs rw", "/run/box"),
+        ("100 90 0:99 / / rw - overlay overlay rw", None),
+        ("100 90 8:1 /srv/box /elsewhere rw - ext4 /dev/sda1 rw", None),
+    ],
+)
+def test_the_root_is_a_folder_of_the_host_if_it_can_be_seen(proc: FakeProc, line: str, folder: str | None) -> None:
+    proc.add(42, mounts=line)
+    assert root_folder(42, proc) == folder
+
+
+def test_a_workload_is_described_in_plain_types(proc: FakeProc) -> None:
+    proc.add(
+        42,
+        ["redis", "-x"],
+        mounts="100 90 8:1 /srv/box / rw - ext4 /dev/sda1 rw",
+        own_namespaces=["mnt", "net"],
+        status="RssAnon:\t 2 kB\nUid:\t1000\t1000\t1000\t1000\n",
+    )
+    proc.add(43, parent=42, status="RssAnon:\t 1 kB\nUid:\t0\t0\t0\t0\n")
+    assert describe(Identity(42, 77), proc) == {
+        "pid": 42,
+        "start_time": 77,
+        "command": ["redis", "-x"],
+        "root": "/srv/box",
+        "namespaces": {
+            "cgroup": "host",
+            "ipc": "host",
+            "mnt": "own",
+            "net": "own",
+            "pid": "host",
+            "user": "host",
+            "uts": "host",
+        },
+        "processes": 2,
+        "uids": [0, 1000],
+        "memory_bytes": 3 * 1024,
+    }

@@ -1,0 +1,116 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils import _files as subject
+from ansible_collections.fleet.criu.plugins.module_utils._files import locked, read_json, write_atomically, write_json
+
+
+def test_a_file_is_written_with_its_mode_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "é\n", 0o644)
+    assert path.read_text("utf-8") == "é\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_is_for_its_owner_alone_unless_said_otherwise(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", "x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_was_there_is_replaced_and_not_written_into(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old and longer")
+    os.link(path, tmp_path / "reader")
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+    assert (tmp_path / "reader").read_text() == "old and longer"
+
+
+def test_a_write_that_fails_leaves_the_old_contents_and_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    path = tmp_path / "file"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_file_is_synced_before_it_gets_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    replace, fsync = os.replace, os.fsync
+
+    def watch_sync(descriptor: int) -> None:
+        steps.append("sync folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "sync file")
+        fsync(descriptor)
+
+    def watch_replace(old: str, new: Path) -> None:
+        steps.append("rename")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", watch_sync)
+    monkeypatch.setattr(os, "replace", watch_replace)
+    write_atomically(tmp_path / "file", "x")
+    assert steps == ["sync file", "rename", "sync folder"]
+
+
+def test_json_is_readable_and_reads_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "file", {"b": [1], "a": "\udcff"})
+    assert (tmp_path / "file").read_text().startswith('{\n  "a": ')
+    assert read_json(tmp_path / "file") == {"b": [1], "a": "\udcff"}
+
+
+def test_json_that_is_missing_or_damaged_raises(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        read_json(tmp_path / "file")
+    (tmp_path / "file").write_text("{")
+    with pytest.raises(json.JSONDecodeError):
+        read_json(tmp_path / "file")
+
+
+def test_whoever_locks_the_same_path_waits(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "lock"
+    entered = threading.Event()
+
+    def other() -> None:
+        with locked(path):
+            entered.set()
+
+    with locked(path):
+        waiting = threading.Thread(target=other)
+        waiting.start()
+        time.sleep(0.1)
+        assert not entered.is_set()
+    waiting.join(timeout=10)
+    assert entered.is_set()
+
+
+def test_a_lock_is_released_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), locked(tmp_path / "lock"):
+        raise RuntimeError
+    with locked(tmp_path / "lock"):
+        pass
+
+
+def test_a_folder_that_is_not_there_cannot_be_synced(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        subject.sync_folder(tmp_path / "none")
