@@ -41,7 +41,7 @@ molecule: setup collection ## scenarios on test hosts (MOLECULE_SCENARIOS="migra
 test: setup collection ## all of the above; the last line counts what passed and failed
 	@$(RUN) lint unit sanity units molecule
 
-demo: setup collection ## watch a migration on two test hosts (KEEP=1 leaves them running)
+demo: setup collection ## move two workloads between two test hosts and prove it (KEEP=1 leaves the hosts)
 	@tests/tools/demo
 
 build: setup ## the collection's archive, in .cache/dist

@@ -80,7 +80,7 @@ class Proc:
     def status(self, pid: int) -> dict[str, str]:
         """The fields of /proc/PID/status by name."""
         lines = (line.partition(":") for line in self._read(pid, "status").splitlines())
-        return {name: value.strip() for name, _, value in lines}
+        return {name: value.strip() for name, _colon, value in lines}
 
     def root(self, pid: int, path: str = "/") -> str:
         """Where a path of the process's own mount namespace can be reached."""

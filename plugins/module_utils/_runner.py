@@ -114,7 +114,7 @@ def _preparation(bind_root: str | None) -> Callable[[], None]:
             raise OSError(code, f"{what}: {os.strerror(code)}")
 
     def prepare() -> None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         if bind_root is not None:
             folder = os.fsencode(bind_root)

@@ -77,14 +77,14 @@ class Stages:
 
     def serve(self) -> None:
         """Answer one waiting script, or return after a moment if there is none."""
-        readable, _, _ = select.select([self._socket], [], [], _WAIT)
+        readable, _writable, _failed = select.select([self._socket], [], [], _WAIT)
         if readable:
-            connection, _ = self._socket.accept()
+            connection, _peer = self._socket.accept()
             with connection:
                 connection.sendall(self._ask(connection.recv(4096).decode("ascii", "replace")))
 
     def _ask(self, request: str) -> bytes:
-        stage, _, pid = request.strip().partition(" ")
+        stage, _space, pid = request.strip().partition(" ")
         try:
             self._answers[stage](int(pid))
         except Exception as error:  # whatever it is, CRIU must be told to undo its work

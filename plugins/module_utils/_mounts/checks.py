@@ -81,7 +81,7 @@ def _check_contents(entry: Entry, may_replace: Callable[[str], bool]) -> Gap | N
 def _has_contents(path: str) -> bool:
     if path_type(path) == DIRECTORY:
         with os.scandir(path) as found:
-            return any(True for _ in found)
+            return any(True for _entry in found)
     return os.path.lexists(path)
 
 

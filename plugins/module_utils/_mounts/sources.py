@@ -58,7 +58,7 @@ class HostMounts:
         found.sort(key=lambda entry: entry[:3])
         return [
             HostPath(path, host_row.mount_id, hidden, _reason(row, host_row, hidden))
-            for hidden, _, _, host_row, path in found
+            for hidden, _depth, _length, host_row, path in found
         ]
 
     def mount_at(self, path: str) -> MountRow | None:

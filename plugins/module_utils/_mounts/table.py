@@ -67,7 +67,7 @@ class MountRow:
 
     def _tag(self, name: str) -> int | None:
         for text in self.optional_fields:
-            tag, _, value = text.partition(":")
+            tag, _colon, value = text.partition(":")
             if tag == name and _NUMBER.match(value):
                 return int(value)
         return None

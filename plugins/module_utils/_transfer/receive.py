@@ -103,7 +103,7 @@ def _host_keys(runner: Runner) -> list[str]:
     configuration = runner(Command([sshd, "-T"]))
     keys = []
     for line in configuration.stdout.splitlines():
-        name, _, path = line.partition(" ")
+        name, _space, path = line.partition(" ")
         if name == "hostkey":
             public = runner(Command(["ssh-keygen", "-y", "-f", path]))
             keys.extend([public.stdout.strip()] if public.returncode == 0 else [])

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 def main() -> None:
     log, memory_mib = sys.argv[1], int(sys.argv[2])
-    memory = [os.urandom(MIB) for _ in range(memory_mib)]
+    memory = [os.urandom(MIB) for _block in range(memory_mib)]
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     counter = 0
     while len(memory) == memory_mib:  # always: the memory is in use as long as this runs

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring the hosts of a lab up, or take them down.
 
@@ -110,6 +109,7 @@ def up(lab: Lab, network: str, root: Path, names: list[str]) -> dict[str, object
     commands = {name: lab.command(name, addresses[name], root) for name in names}
 
     refuse_foreign_network(lab, network)
+    refuse_foreign_hosts(lab, names)
     stopped = [
         name
         for name, cgroup in supervisor.cgroups().items()
@@ -146,6 +146,14 @@ def refuse_foreign_network(lab: Lab, network: str) -> None:
         interface, address = line.split()[1], line.split()[3]
         if interface != lab.bridge and address.startswith(f"{network}."):
             raise LabError(f"interface {interface} has {address} already; set lab_subnet to a free network")
+
+
+def refuse_foreign_hosts(lab: Lab, names: list[str]) -> None:
+    for name in names:
+        link = Path("/sys/class/net", f"vb-{name}", "master")
+        bridge = link.resolve().name if link.exists() else lab.bridge
+        if bridge != lab.bridge:
+            raise LabError(f"a host {name} of another lab runs on bridge {bridge}; choose another lab_prefix")
 
 
 def bridge_exists(lab: Lab) -> bool:

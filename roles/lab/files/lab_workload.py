@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start or stop a workload that CRIU can move: one process tree in its own mount and pid namespace and its own root.
 

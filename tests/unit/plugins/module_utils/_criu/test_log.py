@@ -79,6 +79,7 @@ def test_an_error_that_is_repeated_is_told_once_at_its_first_place() -> None:
         ("mnt-v2: Failed to open_tree /srv/x: No such file or directory", "missing on this host"),
         ("mnt-v2: Failed to move_mount from 1 to 2: Invalid argument", "symlink"),
         ("mnt: Can't stat mountpoint /x: No such file or directory", "create it"),
+        ("inet: Can't get 1:16 opt: Operation not supported", "CRIU 4.2"),
         ("inet: Connected TCP socket, consider using --tcp-established", "tcp_established"),
         ("inet: Can't bind inet socket (id 3): Cannot assign requested address", "listens"),
         ("sk unix: External socket is used. Consider using --ext-unix-sk option.", "ext_unix_sk"),

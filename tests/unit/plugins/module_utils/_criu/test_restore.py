@@ -119,6 +119,8 @@ def _mount(mountpoint: str, kind: str, type_: str, options: list[str], fstype: s
         "mount_options": options,
         "fstype": fstype,
         "root": root,
+        "shared": None,
+        "master": None,
     }
 
 

@@ -10,9 +10,22 @@ import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
 
-ROOT = {"mountpoint": "/", "kind": "root", "fstype": "ext4", "root": "/srv/box", "mount_options": ["rw", "relatime"]}
-DATA = {"mountpoint": "/data", "kind": "external", "fstype": "ext4", "root": "/d", "mount_options": ["rw", "nosuid"]}
-PROC = {"mountpoint": "/proc", "kind": "internal", "fstype": "proc", "root": "/", "mount_options": ["rw"]}
+
+def mount(mountpoint: str, kind: str, fstype: str, root: str, *options: str) -> dict[str, Any]:
+    return {
+        "mountpoint": mountpoint,
+        "kind": kind,
+        "fstype": fstype,
+        "root": root,
+        "mount_options": list(options),
+        "shared": None,
+        "master": None,
+    }
+
+
+ROOT = mount("/", "root", "ext4", "/srv/box", "rw", "relatime")
+DATA = mount("/data", "external", "ext4", "/d", "rw", "nosuid")
+PROC = mount("/proc", "internal", "proc", "/", "rw")
 BEFORE = [ROOT, DATA, PROC]
 PATHS = {"/": "/srv/new", "/data": "/mnt/data"}
 
@@ -50,6 +63,14 @@ def test_options_that_change_what_a_workload_may_do_are_compared(option: str) ->
 @pytest.mark.parametrize("option", ["relatime", "noatime", "rw"])
 def test_other_options_are_each_host_s_own_choice(option: str) -> None:
     assert compare({**ROOT, "mount_options": [option]}, DATA, PROC) == []
+
+
+@pytest.mark.parametrize(("tag", "word"), [("shared", "shared"), ("master", "a slave")])
+def test_propagation_is_compared_and_the_numbers_of_peer_groups_are_not(tag: str, word: str) -> None:
+    assert compare(ROOT, {**DATA, tag: 7}, PROC) == [f"/data is now {word}"]
+    before = [{**DATA, tag: 7}]
+    assert differences(before, [{**DATA, tag: 9}], PATHS, lambda *_: True) == []
+    assert differences(before, [DATA], PATHS, lambda *_: True) == [f"/data is no longer {word}"]
 
 
 def test_the_root_or_an_external_mount_from_elsewhere_is_named_with_the_path_that_was_meant() -> None:

@@ -1,0 +1,481 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import pwd
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
+from ansible_collections.fleet.criu.plugins.module_utils._transfer import receive
+from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc, FakeRunner
+
+PID = 42
+MODULES = (
+    "criu_info",
+    "dump",
+    "mount_info",
+    "mount_map",
+    "restore",
+    "transfer_receive",
+    "transfer_send",
+    "workload_info",
+)
+ROOT = {"mount_id": 1, "mountpoint": "/", "kind": "root", "type": "directory", "fstype": "ext4", "host_path": "/x"}
+DATA = {**ROOT, "mount_id": 2, "mountpoint": "/data", "kind": "external"}
+
+
+class Exited(Exception):
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__()
+        self.result = result
+
+
+class Failed(Exited):
+    pass
+
+
+class Scene:
+    """A host with a workload of pid 42, a CRIU and a `FakeRunner` for the transfers; runs modules on it."""
+
+    def __init__(self, folder: Path, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.host, self._monkeypatch = folder, host, monkeypatch
+        self.box, self.data, self.images = folder / "box", folder / "data", folder / "images"
+        self.box.mkdir()
+        self.data.mkdir()
+        (self.box / "data").symlink_to(self.data)
+        self.proc = FakeProc(folder / "proc")
+        self.criu = FakeCriu(folder, self.proc)
+        self.criu.restores = self.start
+        self.runner = FakeRunner()
+        self.start()
+
+    def start(self) -> int:
+        mounts = [
+            f"100 90 8:1 {self.box} / rw - ext4 /dev/sda1 rw",
+            f"101 100 8:1 {self.data} /data rw - ext4 /dev/sda1 rw",
+        ]
+        self.proc.add(PID, ["redis"], mounts="\n".join(mounts), root=self.box, start_time=5000)
+        return PID
+
+    def run(self, module_name: str, /, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+        module = importlib.import_module(f"ansible_collections.fleet.criu.plugins.modules.{module_name}")
+        runner = self.runner if module_name.startswith("transfer") else self.criu
+        for attribute, value in (("Proc", self.proc), ("SubprocessRunner", runner)):
+            if hasattr(module, attribute):
+                self._monkeypatch.setattr(module, attribute, lambda value=value: value)
+        given = {name: value for name, value in arguments.items() if value is not None}
+        with patch_module_args({**given, "_ansible_check_mode": check_mode}), pytest.raises(Exited) as caught:
+            module.main()
+        if isinstance(caught.value, Failed):
+            raise caught.value
+        return caught.value.result
+
+    def fails(self, module_name: str, /, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+        with pytest.raises(Failed) as caught:
+            self.run(module_name, check_mode, **arguments)
+        return caught.value.result
+
+    def dump(self, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+        given = {"name": "redis", "pid": PID, "images": str(self.images), "criu_path": self.criu.path}
+        return self.run("dump", check_mode, **{**given, **arguments})
+
+    def restore(self, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+        paths = [{"key": "/data", "path": str(self.data)}]
+        given = {"images": str(self.images), "root": str(self.box), "mount_map": paths, "criu_path": self.criu.path}
+        return self.run("restore", check_mode, **{**given, **arguments})
+
+
+@pytest.fixture
+def scene(tmp_path: Path, host: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    def exit_json(module: AnsibleModule, **result: Any) -> None:
+        raise Exited(result)
+
+    def fail_json(module: AnsibleModule, msg: str, **result: Any) -> None:
+        raise Failed({"msg": msg, **result})
+
+    monkeypatch.setattr(AnsibleModule, "exit_json", exit_json)
+    monkeypatch.setattr(AnsibleModule, "fail_json", fail_json)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(platform, "node", lambda: "node7")
+    return Scene(tmp_path, host, monkeypatch)
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("dump", {"images": "/i", "pid": 1}, "missing required arguments: name"),
+        ("dump", {"name": "n", "pid": 1}, "missing required arguments: images"),
+        ("dump", {"name": "n", "images": "/i"}, "missing required arguments: pid"),
+        ("dump", {"name": "n", "images": "/i", "pid": "x"}, "argument 'pid' is of type"),
+        ("dump", {"name": "n", "images": "/i", "pid": 1, "network_lock": "x"}, "value of network_lock must be one of"),
+        ("dump", {"name": "n", "images": "/i", "pid": 1, "manage_cgroups": "x"}, "value of manage_cgroups must be"),
+        ("dump", {"name": "n", "images": "/i", "pid": 1, "mount_map": [{"key": "k"}]}, "mountpoint found in mount_map"),
+        (
+            "dump",
+            {"name": "n", "images": "/i", "pid": 1, "mount_map": [{"mountpoint": "/m"}]},
+            "key found in mount_map",
+        ),
+        (
+            "dump",
+            {"name": "n", "images": "/i", "pid": 1, "tcp_close": True, "tcp_established": True},
+            "mutually exclusive: tcp_established|tcp_close",
+        ),
+        ("restore", {"images": "/i"}, "missing required arguments: root"),
+        ("restore", {"root": "/r"}, "missing required arguments: images"),
+        ("restore", {"images": "/i", "root": "/r", "mount_map": [{"key": "k"}]}, "path found in mount_map"),
+        ("restore", {"images": "/i", "root": "/r", "tcp_close": True, "tcp_established": True}, "mutually exclusive"),
+        ("mount_map", {}, "missing required arguments: mounts"),
+        ("mount_map", {"mounts": [ROOT], "rules": [{"colour": "red"}]}, "Unsupported parameters"),
+        ("workload_info", {}, "one of the following is required: pid, pid_file, unit, command"),
+        ("workload_info", {"pid": 1, "unit": "u"}, "mutually exclusive: pid|pid_file|unit|command"),
+        ("mount_info", {}, "one of the following is required"),
+        ("mount_info", {"pid_file": "/p", "command": ["c"]}, "mutually exclusive"),
+        ("transfer_receive", {}, "missing required arguments: name"),
+        ("transfer_receive", {"name": "n"}, "state is present but all of the following are missing: public_key"),
+        ("transfer_receive", {"name": "n", "state": "x"}, "value of state must be one of"),
+        ("transfer_send", {}, "missing required arguments: name"),
+        ("transfer_send", {"name": "n"}, "state is sent but all of the following are missing: address, host_keys"),
+        ("transfer_send", {"name": "n", "state": "x"}, "value of state must be one of"),
+        (
+            "transfer_send",
+            {"name": "n", "address": "a", "host_keys": [], "copies": [{"path": "/p"}]},
+            "missing required arguments: folder",
+        ),
+        ("criu_info", {"colour": "red"}, "Unsupported parameters"),
+    ],
+)
+def test_arguments_are_checked(scene: Scene, name: str, arguments: dict[str, Any], said: str) -> None:
+    assert said in scene.fails(name, **arguments)["msg"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_supports_check_mode(scene: Scene, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    supports: list[Any] = []
+    original = AnsibleModule.__init__
+
+    def watch(module: AnsibleModule, *arguments: Any, **options: Any) -> None:
+        supports.append(options.get("supports_check_mode"))
+        original(module, *arguments, **options)
+
+    monkeypatch.setattr(AnsibleModule, "__init__", watch)
+    try:
+        scene.run(name, check_mode=True, nonsense=1)
+    except Failed:
+        assert supports == [True]
+
+
+# criu_info
+
+
+def test_criu_info_tells_the_host_and_its_criu(scene: Scene) -> None:
+    found = scene.run("criu_info", criu_path=scene.criu.path, images=str(scene.images))
+    assert (found["changed"], found["usable"], found["version"]) == (False, True, "4.1.1")
+    assert (found["host"], found["kernel"], found["architecture"]) == ("node7", platform.release(), platform.machine())
+    assert found["free_bytes"] > 0
+    assert not scene.images.exists()
+
+
+def test_criu_info_fails_without_criu_unless_it_is_not_required(scene: Scene) -> None:
+    failed = scene.fails("criu_info", criu_path="/nowhere/criu")
+    assert failed["msg"].startswith("node7: CRIU is not installed here (/nowhere/criu was not found). Install")
+    assert failed["remedy"].startswith("Install the package criu")
+    found = scene.run("criu_info", criu_path="/nowhere/criu", required=False)
+    assert found["usable"] is False
+    assert "free_bytes" not in found
+
+
+# workload_info
+
+
+def test_workload_info_describes_what_it_found(scene: Scene) -> None:
+    found = scene.run("workload_info", command=["redis"])
+    assert (found["found"], found["pid"], found["start_time"], found["root"]) == (True, PID, 5000, str(scene.box))
+    assert found["changed"] is False
+
+
+def test_workload_info_fails_if_nothing_is_found_unless_it_is_not_required(scene: Scene) -> None:
+    assert scene.fails("workload_info", pid=7)["msg"].startswith("node7: No workload with pid 7 runs here")
+    found = scene.run("workload_info", pid=7, required=False)
+    assert found == {
+        "changed": False,
+        "found": False,
+        "reason": "No workload with pid 7 runs here: there is no process 7.",
+    }
+
+
+def test_workload_info_fails_if_it_is_unsure_even_if_not_required(scene: Scene) -> None:
+    scene.proc.add(43, ["redis"])
+    assert scene.fails("workload_info", command=["redis"], required=False)["pids"] == [42, 43]
+
+
+# mount_info
+
+
+def test_mount_info_gives_the_mounts_of_the_workload(scene: Scene) -> None:
+    found = scene.run("mount_info", pid=PID)
+    assert (found["pid"], found["changed"]) == (PID, False)
+    assert [(mount["mountpoint"], mount["kind"]) for mount in found["mounts"]] == [("/", "root"), ("/data", "external")]
+
+
+def test_mount_info_refuses_a_process_in_the_host_s_mount_namespace(scene: Scene) -> None:
+    scene.proc.add(43, own_namespaces=[])
+    assert "the host's own mount namespace" in scene.fails("mount_info", pid=43)["msg"]
+
+
+# mount_map
+
+
+def test_mount_map_gives_both_maps(scene: Scene) -> None:
+    (scene.folder / "target" / "data").mkdir(parents=True)
+    found = scene.run(
+        "mount_map",
+        mounts=[ROOT, DATA],
+        rules=[{"mountpoint": "/", "source": f"{scene.folder}/target"}, {"prefix": "/x", "replace": str(scene.data)}],
+    )
+    assert found["changed"] is False
+    assert (found["root"], found["gaps"]) == (f"{scene.folder}/target", [])
+    assert found["dump_map"] == [{"mountpoint": "/data", "key": "/data"}]
+    assert found["restore_map"] == [{"key": "/data", "path": str(scene.data)}]
+
+
+def test_mount_map_fails_with_all_gaps_unless_told_otherwise(scene: Scene) -> None:
+    failed = scene.fails("mount_map", mounts=[ROOT, DATA])
+    assert failed["msg"].startswith("node7: 2 gaps keep this workload from coming here:\n")
+    assert [gap["code"] for gap in failed["gaps"]] == ["no_rule", "no_rule"]
+    assert len(scene.run("mount_map", mounts=[ROOT, DATA], fail_on_gaps=False)["gaps"]) == 2
+
+
+def test_mount_map_passes_its_options_on(scene: Scene) -> None:
+    (scene.data / "file").touch()
+    Contents().claim([str(scene.data)], "redis")
+    arguments: dict[str, Any] = {
+        "mounts": [{**DATA, "host_path": str(scene.data)}],
+        "keep_paths": True,
+        "data": {"/data": "sync"},
+        "fail_on_gaps": False,
+    }
+
+    def codes(**more: Any) -> list[str]:
+        return [gap["code"] for gap in scene.run("mount_map", **arguments, **more)["gaps"]]
+
+    assert codes() == ["foreign_contents"]
+    assert codes(workload="redis") == []
+    assert codes(workload="postgres") == ["foreign_contents"]
+    assert codes(replace_contents=True) == []
+
+
+# dump and restore
+
+
+def test_dump_and_restore_take_a_workload_there_and_back(scene: Scene) -> None:
+    dumped = scene.dump(start_time=5000, mount_map=[{"mountpoint": "/data", "key": "/data"}])
+    assert (dumped["changed"], dumped["images"], dumped["size"]) == (True, str(scene.images), 15)
+    assert dumped["manifest"]["workload"]["name"] == "redis"
+    assert isinstance(dumped["seconds"], float)
+    assert scene.proc.stat(PID) is None
+    again = scene.dump()
+    assert (again["changed"], again["seconds"], again["manifest"]) == (False, 0.0, dumped["manifest"])
+
+    restored = scene.restore(pid_file=f"{scene.folder}/redis.pid")
+    assert {**restored, "seconds": 0} == {"changed": True, "workload": "redis", "seconds": 0, "pid": PID}
+    assert (scene.folder / "redis.pid").read_text() == f"{PID}\n"
+    assert scene.restore()["changed"] is False
+
+
+def test_dump_passes_its_options_on(scene: Scene) -> None:
+    options = {
+        "tcp_established": True,
+        "shell_job": True,
+        "file_locks": True,
+        "ext_unix_sk": True,
+        "manage_cgroups": "ignore",
+        "link_remap": True,
+        "ghost_limit": 7,
+        "network_lock": "iptables",
+        "timeout": 9,
+        "extra_args": ["-v4"],
+    }
+    scene.dump(**options, leave_running=True)
+    (command,) = scene.criu.ran("dump")
+    argv = list(command.argv)
+    assert argv[argv.index("mnt[/data]:/data") + 1 :] == [
+        *["--leave-running", "--link-remap", "--ghost-limit", "7", "--network-lock", "iptables", "--timeout", "9"],
+        *["--tcp-established", "--shell-job", "--file-locks", "--ext-unix-sk", "--manage-cgroups=ignore", "-v4"],
+    ]
+
+
+def test_dump_locks_the_network_with_nftables_by_default(scene: Scene) -> None:
+    assert scene.dump(check_mode=True)["manifest"]["options"]["network_lock"] == "nftables"
+
+
+def test_restore_passes_its_options_on(scene: Scene) -> None:
+    scene.dump()
+    scene.restore(tcp_close=True, manage_cgroups="soft", extra_args=["-v4"], shell_job=True)
+    (command,) = scene.criu.ran("restore")
+    assert list(command.argv)[-4:] == ["--tcp-close", "--shell-job", "--manage-cgroups=soft", "-v4"]
+
+
+def test_check_mode_dumps_and_restores_nothing(scene: Scene) -> None:
+    assert scene.dump(check_mode=True)["changed"] is True
+    assert scene.proc.stat(PID) is not None
+    assert not scene.images.exists()
+    scene.dump()
+    checked = scene.restore(check_mode=True)
+    assert checked == {"changed": True, "workload": "redis", "seconds": 0.0}
+    assert scene.proc.stat(PID) is None
+
+
+def test_a_dump_that_fails_tells_criu_s_errors_and_the_log(scene: Scene) -> None:
+    scene.criu.dies_before = True
+    scene.criu.log = "(00.1) Error (a.c:1): Timeout reached\n"
+    with pytest.raises(Failed) as caught:
+        scene.dump()
+    failed = caught.value.result
+    assert failed["msg"].startswith("node7: The dump of redis (pid 42) failed (exit status 1).")
+    assert (failed["criu_errors"], failed["remedy"], failed["rc"]) == (["Timeout reached"], "Raise timeout.", 1)
+    assert failed["log"] == str(scene.host / "log" / "images-dump.log")
+
+
+def test_a_restore_with_other_mounts_tells_the_differences(scene: Scene) -> None:
+    scene.dump()
+    other = scene.folder / "other"
+    other.mkdir()
+    with pytest.raises(Failed) as caught:
+        scene.restore(mount_map=[{"key": "/data", "path": str(other)}])
+    assert caught.value.result["differences"] == [f"/data is not {other} of this host"]
+
+
+# transfers
+
+
+@pytest.fixture
+def home(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
+    account = pwd.struct_passwd(("mover", "x", os.getuid(), os.getgid(), "", str(scene.folder), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: account if name in ("root", "mover") else {}[name])
+    monkeypatch.setattr("shutil.which", lambda name, **options: f"/bin/{name}")
+    scene.runner.answers[("/bin/sshd", "-T")] = Completed(0, "hostkey /k\n")
+    scene.runner.answers[("ssh-keygen", "-y")] = Completed(0, "ssh-ed25519 HOST\n")
+    return scene.folder
+
+
+RECEIVE = {"name": "redis", "public_key": "ssh-ed25519 AAAA"}
+
+
+@pytest.mark.usefixtures("home")
+def test_transfer_receive_opens_and_closes_the_way_in(scene: Scene) -> None:
+    incoming = scene.folder / "incoming"
+    arguments = {**RECEIVE, "folders": {"data": str(incoming)}, "workload": "redis", "claims": [str(incoming)]}
+    opened = scene.run("transfer_receive", **arguments)
+    assert opened == {"changed": True, "host_keys": ["ssh-ed25519 HOST"]}
+    assert incoming.is_dir()
+    assert Contents().belongs_to(str(incoming), "redis")
+    assert scene.run("transfer_receive", **arguments)["changed"] is False
+    assert scene.run("transfer_receive", name="redis", state="absent") == {"changed": True}
+    assert scene.run("transfer_receive", name="redis", state="absent") == {"changed": False}
+
+
+@pytest.mark.usefixtures("home")
+def test_transfer_receive_claims_nothing_without_a_workload(scene: Scene) -> None:
+    scene.run("transfer_receive", **RECEIVE, claims=["/srv"])
+    assert not (scene.host / "lib").exists()
+
+
+@pytest.mark.usefixtures("home")
+def test_transfer_receive_changes_nothing_in_check_mode(scene: Scene) -> None:
+    assert scene.run("transfer_receive", check_mode=True, **RECEIVE) == {"changed": True}
+    assert not receive.is_armed("redis")
+    scene.run("transfer_receive", **RECEIVE)
+    assert scene.run("transfer_receive", check_mode=True, name="redis", state="absent") == {"changed": True}
+    assert receive.is_armed("redis")
+
+
+@pytest.mark.usefixtures("home")
+def test_transfer_receive_tells_a_user_that_does_not_exist(scene: Scene) -> None:
+    assert "There is no user ghost here" in scene.fails("transfer_receive", **RECEIVE, user="ghost")["msg"]
+
+
+def keygen(folder: Path) -> Callable[[Any], Completed]:
+    def answer(command: Any) -> Completed:
+        (folder / "run" / "redis" / "id").touch()
+        (folder / "run" / "redis" / "id.pub").write_text("ssh-ed25519 OURS\n")
+        return Completed(0)
+
+    return answer
+
+
+SEND: Mapping[str, Any] = {"name": "redis", "address": "10.0.0.2", "host_keys": ["ssh-ed25519 HOST"]}
+
+
+@pytest.mark.usefixtures("home")
+def test_transfer_send_prepares_sends_and_forgets(scene: Scene) -> None:
+    scene.runner.answers[("ssh-keygen", "-q")] = keygen(scene.host)
+    scene.runner.answers[("rsync",)] = Completed(0, "Total bytes sent: 12\n")
+    prepared = scene.run("transfer_send", name="redis", state="prepared")
+    assert prepared == {"changed": True, "public_key": "ssh-ed25519 OURS"}
+    assert scene.run("transfer_send", name="redis", state="prepared")["changed"] is False
+
+    copies = [
+        {"path": str(scene.data), "folder": "mount1"},
+        {"path": "/etc/a", "folder": "mount2", "file_name": "b"},
+    ]
+    sent = scene.run("transfer_send", **SEND, port=2222, user="mover", copies=copies, workload="redis")
+    assert sent["changed"] is True
+    assert [(copy["path"], copy["bytes"]) for copy in sent["copies"]] == [(str(scene.data), 12), ("/etc/a", 12)]
+    rsyncs = [argv for argv in scene.runner.argvs if argv[0] == "rsync"]
+    assert [argv[-1] for argv in rsyncs] == ["mover@10.0.0.2::mount1/", "mover@10.0.0.2::mount2/b"]
+    assert "-p 2222" in " ".join(rsyncs[0])
+    assert Contents().belongs_to(str(scene.data), "redis")
+    assert Contents().belongs_to("/etc/a", "redis")
+
+    assert scene.run("transfer_send", name="redis", state="absent") == {"changed": True}
+    assert scene.run("transfer_send", name="redis", state="absent") == {"changed": False}
+
+
+@pytest.mark.usefixtures("home")
+def test_transfer_send_of_nothing_changes_nothing_and_claims_nothing(scene: Scene) -> None:
+    scene.runner.answers[("ssh-keygen", "-q")] = keygen(scene.host)
+    scene.run("transfer_send", name="redis", state="prepared")
+    assert scene.run("transfer_send", **SEND) == {"changed": False, "copies": []}
+    assert not (scene.host / "lib").exists()
+
+
+@pytest.mark.usefixtures("home")
+def test_transfer_send_takes_vanished_files_amiss_unless_live(scene: Scene) -> None:
+    scene.runner.answers[("ssh-keygen", "-q")] = keygen(scene.host)
+    scene.runner.answers[("rsync",)] = Completed(24, "", "vanished")
+    scene.run("transfer_send", name="redis", state="prepared")
+    copies = [{"path": "/srv", "folder": "m"}]
+    assert scene.run("transfer_send", **SEND, copies=copies, live=True)["copies"][0]["path"] == "/srv"
+    failed = scene.fails("transfer_send", **SEND, copies=copies)
+    assert (failed["path"], failed["rc"]) == ("/srv", 24)
+
+
+@pytest.mark.usefixtures("home")
+def test_transfer_send_changes_nothing_in_check_mode(scene: Scene) -> None:
+    copies = [{"path": "/srv", "folder": "m"}]
+    assert scene.run("transfer_send", check_mode=True, name="redis", state="prepared") == {"changed": True}
+    sent = scene.run("transfer_send", check_mode=True, **SEND, copies=copies, workload="redis")
+    assert sent == {"changed": True, "copies": []}
+    assert scene.run("transfer_send", check_mode=True, name="redis", state="absent") == {"changed": False}
+    assert scene.runner.commands == []
+    assert list(scene.host.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["transfer_receive", "transfer_send"])
+def test_a_transfer_s_name_must_be_a_name(scene: Scene, name: str) -> None:
+    failed = scene.fails(name, check_mode=True, name="../x", state="absent")
+    assert "cannot be the name of a transfer" in failed["msg"]
