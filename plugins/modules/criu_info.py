@@ -32,6 +32,11 @@ options:
     description:
       - A folder where image sets would be put; RV(free_bytes) is about its file system. It need not exist.
     type: path
+  features:
+    description:
+      - Ask for every feature that C(criu check) knows, which takes a moment for each.
+    type: bool
+    default: true
   required:
     description:
       - Fail if there is no usable CRIU. Otherwise RV(usable) tells.
@@ -70,12 +75,12 @@ version:
   sample: 4.1.1
 features:
   description: For each feature that can be asked for, whether CRIU and the kernel have it.
-  returned: if CRIU was found
+  returned: if CRIU was found and O(features=true)
   type: dict
   sample: {"mem_dirty_track": false, "network_lock_nftables": true}
 missing:
   description: The features that are missing, and what that rules out.
-  returned: if CRIU was found
+  returned: if CRIU was found and O(features=true)
   type: list
   elements: dict
   sample: [{"feature": "mem_dirty_track", "rules_out": "pre-copy (pre-dump with memory tracking)"}]
@@ -120,7 +125,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 
 
 def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    result = inspect(SubprocessRunner(), parameters["criu_path"], parameters["required"])
+    result = inspect(SubprocessRunner(), parameters["criu_path"], parameters["required"], parameters["features"])
     if parameters["images"] is not None:
         result["free_bytes"] = free_bytes(Path(parameters["images"]))
     return {"host": platform.node(), "kernel": platform.release(), "architecture": platform.machine(), **result}
@@ -131,6 +136,7 @@ def main() -> None:
         argument_spec={
             "criu_path": {"type": "path"},
             "images": {"type": "path"},
+            "features": {"type": "bool", "default": True},
             "required": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

@@ -129,7 +129,7 @@ def check(runner: Runner, criu: Criu) -> Sequence[str]:
     return error_lines(text) or [text.strip()[-500:] or f"criu check ended with exit status {completed.returncode}"]
 
 
-def inspect(runner: Runner, path: str | None, required: bool) -> dict[str, Any]:
+def inspect(runner: Runner, path: str | None, required: bool, ask_features: bool = True) -> dict[str, Any]:
     """All that is to be known of the CRIU here, in plain JSON types; see the return values of the module criu_info.
 
     Raises CriuMissing if `required` and there is none that works.
@@ -148,12 +148,14 @@ def inspect(runner: Runner, path: str | None, required: bool) -> dict[str, Any]:
             "Use a CRIU that is made for this kernel, and a host that has all capabilities.",
             {"version": criu.version},
         )
-    features = {name: has_feature(runner, criu, name) for name in FEATURES}
-    return {
+    result: dict[str, Any] = {
         "usable": not problems,
         "path": criu.path,
         "version": criu.version,
-        "features": features,
-        "missing": [{"feature": name, "rules_out": FEATURES[name]} for name, there in features.items() if not there],
         "problems": list(problems),
     }
+    if ask_features:
+        features = {name: has_feature(runner, criu, name) for name in FEATURES}
+        missing = [{"feature": name, "rules_out": FEATURES[name]} for name, there in features.items() if not there]
+        result.update(features=features, missing=missing)
+    return result

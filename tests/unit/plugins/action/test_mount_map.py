@@ -13,7 +13,7 @@ from ansible.template import trust_as_template
 
 from ansible_collections.fleet.criu.plugins.action import mount_map as subject
 
-MOUNTS = [{"mount_id": 1, "mountpoint": "/", "fstype": "ext4"}, {"mount_id": 2, "mountpoint": "/d", "fstype": "nfs4"}]
+MOUNTS = ({"mount_id": 1, "mountpoint": "/", "fstype": "ext4"}, {"mount_id": 2, "mountpoint": "/d", "fstype": "nfs4"})
 SELECT = {"select": "fstype == 'nfs4'", "keep": True}
 
 

@@ -51,19 +51,19 @@ def run(result: Mapping[str, Any] | Exception, check_mode: bool = False) -> tupl
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_the_function_gets_parameters_and_check_mode(check_mode: bool) -> None:
-    _, asked = run({}, check_mode)
+    _module, asked = run({}, check_mode)
     assert asked == [({"name": "redis"}, check_mode)]
 
 
 def test_a_result_is_unchanged_unless_it_says_so() -> None:
-    module, _ = run({"pid": 42})
+    module, _asked = run({"pid": 42})
     assert (module.failed, module.result) == (False, {"changed": False, "pid": 42})
     assert run({"changed": True})[0].result == {"changed": True}
 
 
 def test_an_error_carries_host_message_remedy_and_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "node", lambda: "node7")
-    module, _ = run(CriuError("It broke.", "Mend it.", {"pids": [1, 2]}))
+    module, _asked = run(CriuError("It broke.", "Mend it.", {"pids": [1, 2]}))
     assert module.failed
     assert module.result == {"msg": "node7: It broke. Mend it.", "remedy": "Mend it.", "pids": [1, 2]}
 

@@ -52,7 +52,7 @@ def test_a_command_has_a_session_of_its_own() -> None:
 
 
 def test_the_limit_of_open_files_is_raised_to_the_hard_one() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     expected = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
     assert run("ulimit -S -n").stdout.strip() == expected
 

@@ -83,7 +83,7 @@ def test_root_and_action_script_and_leave_running() -> None:
 
 
 def test_extra_arguments_are_last_so_that_they_win() -> None:
-    options = {**{name: value for given, _ in BOTH_SIDES + DUMP_ALONE for name, value in given.items()}}
+    options = {**{name: value for given, _words in BOTH_SIDES + DUMP_ALONE for name, value in given.items()}}
     assert dump(options, root="/box", action_script="/s", leave_running=True)[-3:] == ["--weak-sysctls", "-v4", "a b"]
     assert restore(options, root="/box", action_script="/s")[-3:] == ["--weak-sysctls", "-v4", "a b"]
 

@@ -56,8 +56,10 @@ def test_a_mount_that_is_gone_or_new_is_named() -> None:
 @pytest.mark.parametrize("option", ["ro", "nosuid", "nodev", "noexec"])
 def test_options_that_change_what_a_workload_may_do_are_compared(option: str) -> None:
     with_it, without_it = ({**PROC, "mount_options": options} for options in (["rw", option], ["rw"]))
-    assert differences([with_it], [without_it], {}, lambda *_: True) == [f"/proc is no longer mounted {option}"]
-    assert differences([without_it], [with_it], {}, lambda *_: True) == [f"/proc is now mounted {option}"]
+    assert differences([with_it], [without_it], {}, lambda *_arguments: True) == [
+        f"/proc is no longer mounted {option}"
+    ]
+    assert differences([without_it], [with_it], {}, lambda *_arguments: True) == [f"/proc is now mounted {option}"]
 
 
 @pytest.mark.parametrize("option", ["relatime", "noatime", "rw"])
@@ -69,8 +71,8 @@ def test_other_options_are_each_host_s_own_choice(option: str) -> None:
 def test_propagation_is_compared_and_the_numbers_of_peer_groups_are_not(tag: str, word: str) -> None:
     assert compare(ROOT, {**DATA, tag: 7}, PROC) == [f"/data is now {word}"]
     before = [{**DATA, tag: 7}]
-    assert differences(before, [{**DATA, tag: 9}], PATHS, lambda *_: True) == []
-    assert differences(before, [DATA], PATHS, lambda *_: True) == [f"/data is no longer {word}"]
+    assert differences(before, [{**DATA, tag: 9}], PATHS, lambda *_arguments: True) == []
+    assert differences(before, [DATA], PATHS, lambda *_arguments: True) == [f"/data is no longer {word}"]
 
 
 def test_the_root_or_an_external_mount_from_elsewhere_is_named_with_the_path_that_was_meant() -> None:
@@ -89,7 +91,7 @@ def test_the_root_and_external_mounts_may_be_of_another_file_system_at_the_targe
 
 def test_a_bind_inside_the_root_follows_the_root_s_file_system_type() -> None:
     bind = {**PROC, "mountpoint": "/b", "fstype": "ext4", "root": "/srv/box/b"}
-    assert differences([bind], [{**bind, "fstype": "xfs"}], {}, lambda *_: True) == []
+    assert differences([bind], [{**bind, "fstype": "xfs"}], {}, lambda *_arguments: True) == []
 
 
 def test_every_difference_is_reported_once() -> None:
@@ -100,5 +102,5 @@ def test_every_difference_is_reported_once() -> None:
         "/data is no longer mounted nosuid",
         "/data is not /mnt/data of this host",
     ]
-    twice = differences([DATA, DATA], [DATA, DATA], PATHS, lambda *_: False)
+    twice = differences([DATA, DATA], [DATA, DATA], PATHS, lambda *_arguments: False)
     assert twice == ["/data is not /mnt/data of this host"]

@@ -56,7 +56,11 @@ def test_of_equal_roots_the_shorter_path_is_first() -> None:
         "21 1 8:1 / / rw - ext4 a rw\n22 21 8:2 / /long/way rw - ext4 a rw\n"
         "23 21 8:2 / /mnt rw - ext4 a rw\n24 21 8:2 / /srv/x rw - ext4 a rw"
     )
-    assert [path for path, _ in paths(host, "9 1 8:2 /d /d rw - ext4 a rw")] == ["/mnt/d", "/srv/x/d", "/long/way/d"]
+    assert [path for path, _hidden in paths(host, "9 1 8:2 /d /d rw - ext4 a rw")] == [
+        "/mnt/d",
+        "/srv/x/d",
+        "/long/way/d",
+    ]
 
 
 def test_a_path_under_a_later_mount_is_hidden_and_comes_last() -> None:
