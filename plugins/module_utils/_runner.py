@@ -116,6 +116,8 @@ def _preparation(bind_root: str | None) -> Callable[[], None]:
     def prepare() -> None:
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        # Images hold memory. CRIU gives each restored process its own umask back.
+        os.umask(0o077)
         if bind_root is not None:
             folder = os.fsencode(bind_root)
             check(libc.unshare(_CLONE_NEWNS), "unshare")

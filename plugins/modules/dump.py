@@ -27,7 +27,7 @@ attributes:
     support: full
     details: All that can be checked without freezing the workload is checked.
   diff_mode:
-    support: none
+    support: full
   idempotent:
     support: partial
     details: With O(leave_running=true) each run needs an image folder of its own.
@@ -61,6 +61,12 @@ options:
         description: The key in the images.
         type: str
         required: true
+  replace:
+    description:
+      - Remove the images that are in O(images) already. For a folder that is named after this very process, where only
+        an attempt that was cut off can have left anything.
+    type: bool
+    default: false
   leave_running:
     description:
       - Let the workload run on after the dump. Never let both copies write to the same storage.
@@ -178,11 +184,15 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         dump_map=parameters["mount_map"],
         options=Options.from_dict(parameters),
         leave_running=parameters["leave_running"],
+        replace=parameters["replace"],
         criu_path=parameters["criu_path"],
     )
     dumped = dump_workload(request, Proc(), SubprocessRunner(), check_mode)
+    running = {"running": True, "images": None}
+    after = {"running": request.leave_running, "images": str(request.images)}
     return {
         "changed": dumped.changed,
+        "diff": {"before": running if dumped.changed else after, "after": after},
         "images": str(request.images),
         "manifest": dumped.manifest.as_dict(),
         "size": dumped.manifest.size,
@@ -206,6 +216,7 @@ def main() -> None:
                 },
             },
             "leave_running": {"type": "bool", "default": False},
+            "replace": {"type": "bool", "default": False},
             "link_remap": {"type": "bool"},
             "ghost_limit": {"type": "int"},
             "network_lock": {

@@ -25,7 +25,7 @@ attributes:
     support: full
     details: Manifest, digests, map and paths are checked.
   diff_mode:
-    support: none
+    support: full
   idempotent:
     support: full
 options:
@@ -126,6 +126,7 @@ def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         "changed": restored.changed,
         "workload": restored.manifest.workload.name,
         "seconds": round(restored.seconds, 3),
+        "diff": {"before": {"running": not restored.changed}, "after": {"running": True}},
     }
     return result if restored.pid is None else {**result, "pid": restored.pid}
 

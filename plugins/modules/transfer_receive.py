@@ -21,7 +21,7 @@ attributes:
   check_mode:
     support: full
   diff_mode:
-    support: none
+    support: full
   idempotent:
     support: full
     details: With O(state=present) the time at which the key expires moves on.
@@ -108,15 +108,17 @@ from ansible_collections.fleet.criu.plugins.module_utils._transfer.receive impor
 def receive(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     name, user = parameters["name"], parameters["user"]
     present = parameters["state"] == "present"
-    changed = is_armed(name, user) != present
+    before = is_armed(name, user)
+    result = {"changed": before != present, "diff": {"before": {"allowed": before}, "after": {"allowed": present}}}
     if check_mode:
-        return {"changed": changed}
+        return result
     if not present:
-        return {"changed": disarm(name, user)}
+        disarm(name, user)
+        return result
     host_keys = arm(Receiver(name, parameters["folders"], parameters["public_key"], user), SubprocessRunner())
     if parameters["workload"] is not None:
         Contents().claim(parameters["claims"], parameters["workload"])
-    return {"changed": changed, "host_keys": host_keys}
+    return {**result, "host_keys": host_keys}
 
 
 def main() -> None:

@@ -64,6 +64,7 @@ class DumpRequest:
     dump_map: Sequence[Mapping[str, str]] | None = None
     options: Options = field(default_factory=Options)
     leave_running: bool = False
+    replace: bool = False
     criu_path: str | None = None
 
 
@@ -90,9 +91,12 @@ def dump_workload(request: DumpRequest, proc: Proc, runner: Runner, check_only: 
         )
     identity = Identity(stat.pid, stat.start_time)
     manifest = check_dump(request, identity, proc, runner)
-    require_empty(request.images)
+    if not request.replace:
+        require_empty(request.images)
     if check_only:
         return Dumped(manifest, changed=True)
+    if request.replace and request.images.is_dir():
+        remove_images(request.images)
     return _dump(request, manifest, identity, proc, runner)
 
 

@@ -87,12 +87,10 @@ def is_armed(name: str, user: str = "root") -> bool:
     return transfer_folder(name).exists() or (keys.is_file() and _tag(name) in keys.read_text("utf-8", "replace"))
 
 
-def disarm(name: str, user: str = "root") -> bool:
-    """Take the key and the configuration away. Says whether anything was there."""
-    was_armed = is_armed(name, user)
+def disarm(name: str, user: str = "root") -> None:
+    """Take the key and the configuration away, as far as they are there."""
     _rewrite_keys(user, name, None)
     shutil.rmtree(str(transfer_folder(name)), ignore_errors=True)
-    return was_armed
 
 
 def _host_keys(runner: Runner) -> list[str]:

@@ -111,6 +111,10 @@ def scene(tmp_path: Path, host: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(tmp_path, host, monkeypatch)
 
 
+def without_diff(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name != "diff"}
+
+
 # Arguments
 
 
@@ -187,6 +191,11 @@ def test_criu_info_tells_the_host_and_its_criu(scene: Scene) -> None:
     assert (found["host"], found["kernel"], found["architecture"]) == ("node7", platform.release(), platform.machine())
     assert found["free_bytes"] > 0
     assert not scene.images.exists()
+
+
+def test_criu_info_leaves_the_features_out_if_so_asked(scene: Scene) -> None:
+    assert scene.run("criu_info", criu_path=scene.criu.path)["features"]["uffd"] is True
+    assert "features" not in scene.run("criu_info", criu_path=scene.criu.path, features=False)
 
 
 def test_criu_info_fails_without_criu_unless_it_is_not_required(scene: Scene) -> None:
@@ -291,9 +300,37 @@ def test_dump_and_restore_take_a_workload_there_and_back(scene: Scene) -> None:
     assert (again["changed"], again["seconds"], again["manifest"]) == (False, 0.0, dumped["manifest"])
 
     restored = scene.restore(pid_file=f"{scene.folder}/redis.pid")
-    assert {**restored, "seconds": 0} == {"changed": True, "workload": "redis", "seconds": 0, "pid": PID}
+    assert without_diff({**restored, "seconds": 0}) == {
+        "changed": True,
+        "workload": "redis",
+        "seconds": 0,
+        "pid": PID,
+    }
     assert (scene.folder / "redis.pid").read_text() == f"{PID}\n"
     assert scene.restore()["changed"] is False
+
+
+def test_dump_and_restore_tell_the_difference(scene: Scene) -> None:
+    running, gone = {"running": True, "images": None}, {"running": False, "images": str(scene.images)}
+    assert scene.dump(check_mode=True)["diff"] == {"before": running, "after": gone}
+    assert scene.dump()["diff"] == {"before": running, "after": gone}
+    assert scene.dump()["diff"] == {"before": gone, "after": gone}
+    assert scene.restore(check_mode=True)["diff"] == {"before": {"running": False}, "after": {"running": True}}
+    assert scene.restore()["diff"] == {"before": {"running": False}, "after": {"running": True}}
+    assert scene.restore()["diff"] == {"before": {"running": True}, "after": {"running": True}}
+
+
+def test_a_copy_of_a_workload_leaves_it_running(scene: Scene) -> None:
+    after = {"running": True, "images": str(scene.images)}
+    assert scene.dump(leave_running=True)["diff"]["after"] == after
+
+
+def test_dump_replaces_images_only_if_so_asked(scene: Scene) -> None:
+    scene.images.mkdir()
+    (scene.images / "pages-9.img").touch()
+    with pytest.raises(Failed):
+        scene.dump()
+    assert scene.dump(replace=True)["changed"] is True
 
 
 def test_dump_passes_its_options_on(scene: Scene) -> None:
@@ -335,7 +372,7 @@ def test_check_mode_dumps_and_restores_nothing(scene: Scene) -> None:
     assert not scene.images.exists()
     scene.dump()
     checked = scene.restore(check_mode=True)
-    assert checked == {"changed": True, "workload": "redis", "seconds": 0.0}
+    assert without_diff(checked) == {"changed": True, "workload": "redis", "seconds": 0.0}
     assert scene.proc.stat(PID) is None
 
 
@@ -380,12 +417,16 @@ def test_transfer_receive_opens_and_closes_the_way_in(scene: Scene) -> None:
     incoming = scene.folder / "incoming"
     arguments = {**RECEIVE, "folders": {"data": str(incoming)}, "workload": "redis", "claims": [str(incoming)]}
     opened = scene.run("transfer_receive", **arguments)
-    assert opened == {"changed": True, "host_keys": ["ssh-ed25519 HOST"]}
+    assert without_diff(opened) == {"changed": True, "host_keys": ["ssh-ed25519 HOST"]}
+    assert opened["diff"] == {"before": {"allowed": False}, "after": {"allowed": True}}
     assert incoming.is_dir()
     assert Contents().belongs_to(str(incoming), "redis")
     assert scene.run("transfer_receive", **arguments)["changed"] is False
-    assert scene.run("transfer_receive", name="redis", state="absent") == {"changed": True}
-    assert scene.run("transfer_receive", name="redis", state="absent") == {"changed": False}
+    closed = scene.run("transfer_receive", name="redis", state="absent")
+    assert closed == {"changed": True, "diff": {"before": {"allowed": True}, "after": {"allowed": False}}}
+    assert not receive.is_armed("redis")
+    closed = scene.run("transfer_receive", name="redis", state="absent")
+    assert closed == {"changed": False, "diff": {"before": {"allowed": False}, "after": {"allowed": False}}}
 
 
 @pytest.mark.usefixtures("home")
@@ -396,10 +437,11 @@ def test_transfer_receive_claims_nothing_without_a_workload(scene: Scene) -> Non
 
 @pytest.mark.usefixtures("home")
 def test_transfer_receive_changes_nothing_in_check_mode(scene: Scene) -> None:
-    assert scene.run("transfer_receive", check_mode=True, **RECEIVE) == {"changed": True}
+    assert without_diff(scene.run("transfer_receive", check_mode=True, **RECEIVE)) == {"changed": True}
     assert not receive.is_armed("redis")
     scene.run("transfer_receive", **RECEIVE)
-    assert scene.run("transfer_receive", check_mode=True, name="redis", state="absent") == {"changed": True}
+    closed = scene.run("transfer_receive", check_mode=True, name="redis", state="absent")
+    assert without_diff(closed) == {"changed": True}
     assert receive.is_armed("redis")
 
 

@@ -251,6 +251,14 @@ def test_a_mount_over_an_external_one_is_refused(bench: Bench, over: str) -> Non
     refused(bench, CriuError, "/data")
 
 
+@pytest.mark.xfail(reason="CRIU is told of the printable form of a mountpoint, which matches nothing")
+def test_an_external_mount_at_a_place_that_is_no_utf8_is_refused(bench: Bench) -> None:
+    bench.proc.remove(PID)
+    bench.mounts.append(r"103 100 8:1 /srv/more /more\377 rw - ext4 /dev/sda1 rw")
+    bench.start()
+    refused(bench, CriuError, "more")
+
+
 # Network lock
 
 
@@ -326,6 +334,61 @@ def test_a_copy_of_a_workload_that_ran_on_and_ended_later_is_not_its_dump(bench:
     bench.proc.remove(PID)
     with pytest.raises(WorkloadNotFound):
         bench.dump()
+
+
+# What an attempt that was cut off has left
+
+
+def test_images_that_are_there_are_replaced_if_so_asked(bench: Bench) -> None:
+    bench.images.mkdir()
+    for name in ("pages-9.img", "manifest.json", "restored.json", "stats-dump"):
+        (bench.images / name).write_text("left")
+    dumped = bench.dump(replace=True)
+    verify_files(bench.images, dumped.manifest)
+    assert bench.left == ["dump.log", "inventory.img", "manifest.json", "pages-1.img", "stats-dump"]
+
+
+def test_replacing_needs_nothing_to_replace(bench: Bench) -> None:
+    assert bench.dump(replace=True).changed
+
+
+def test_a_check_replaces_nothing(bench: Bench) -> None:
+    bench.images.mkdir()
+    (bench.images / "pages-9.img").touch()
+    assert bench.dump(check_only=True, replace=True).changed
+    assert bench.left == ["pages-9.img"]
+
+
+def test_nothing_is_replaced_if_the_dump_is_refused(bench: Bench) -> None:
+    bench.images.mkdir()
+    (bench.images / "pages-9.img").touch()
+    with pytest.raises(CriuError):
+        bench.dump(replace=True, dump_map=[])
+    assert bench.left == ["pages-9.img"]
+
+
+def test_the_complete_image_set_of_this_very_workload_is_not_replaced_when_it_is_gone(bench: Bench) -> None:
+    first = bench.dump()
+    assert bench.dump(replace=True) == Dumped(first.manifest, changed=False)
+
+
+@pytest.mark.xfail(reason="replace removes every file of whatever folder it is given")
+@pytest.mark.parametrize("check_only", [True, False])
+def test_a_folder_with_other_files_than_images_is_not_emptied(bench: Bench, check_only: bool) -> None:
+    bench.images.mkdir()
+    (bench.images / "passwd").write_text("root")
+    with pytest.raises(BadImageSet):
+        bench.dump(check_only, replace=True)
+    assert bench.left == ["passwd"]
+
+
+@pytest.mark.xfail(reason="replace removes the complete image set of a workload that is gone")
+def test_the_complete_image_set_of_another_workload_is_not_replaced(bench: Bench) -> None:
+    first = bench.dump(name="postgres")
+    bench.start(start_time=START + 1)
+    with pytest.raises(BadImageSet):
+        bench.dump(start_time=START + 1, replace=True)
+    assert read_manifest(bench.images) == first.manifest
 
 
 # Failures: the workload runs on, its memory is not left lying about, the log is

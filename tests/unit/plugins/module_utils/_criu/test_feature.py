@@ -140,6 +140,12 @@ def test_inspection_tells_all_features_and_what_missing_ones_rule_out(criu: Fake
     assert (found["usable"], found["path"], found["version"], found["problems"]) == (True, criu.path, "4.1.1", [])
 
 
+def test_features_are_not_asked_for_if_nobody_wants_them(criu: FakeCriu) -> None:
+    found = inspect(criu, criu.path, required=True, ask_features=False)
+    assert found == {"usable": True, "path": criu.path, "version": "4.1.1", "problems": []}
+    assert [list(command.argv)[1:] for command in criu.commands] == [["--version"], ["check"]]
+
+
 def test_complaints_fail_if_criu_is_required_and_are_told_otherwise(criu: FakeCriu) -> None:
     criu.complaints = "Error (criu/a.c:1): no a\n"
     with pytest.raises(CriuMissing, match="cannot work here: no a") as caught:
