@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 DUMP_LOG = "dump.log"
 RESTORE_LOG = "restore.log"
@@ -30,17 +30,23 @@ class Options:
     network_lock: str | None = None
     manage_cgroups: str | None = None
     timeout: int | None = None
+    external_auto: bool = False
+    external_shared: bool = False
+    external_masters: bool = False
+    skip_mnt: Sequence[str] = ()
+    enable_fs: Sequence[str] = ()
+    mntns_compat_mode: bool = False
     extra_args: Sequence[str] = ()
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> Options:
         """The options found in a mapping, for example a module's parameters; other keys are passed over."""
         known = {name: options[name] for name in cls.__dataclass_fields__ if options.get(name) is not None}
-        return cls(**{**known, "extra_args": tuple(known.get("extra_args", ()))})
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
 
     def as_dict(self) -> dict[str, Any]:
         """The options in plain JSON types."""
-        return {**asdict(self), "extra_args": list(self.extra_args)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def version_command(criu: str) -> list[str]:
@@ -62,11 +68,14 @@ def dump_command(
     options: Options,
     leave_running: bool = False,
     action_script: str | None = None,
+    legacy: bool = False,
 ) -> list[str]:
-    """`criu dump` of the tree below `pid` into the folder `images`, with a key for each mount of `dump_map`."""
+    """`criu dump` of the tree below `pid` into the folder `images`, with a key for each mount of `dump_map`.
+
+    `legacy` is for CRIU before 2.8, which has `--ext-mount-map` instead of `--external mnt[]`.
+    """
     argv = [criu, "dump", "--tree", str(pid), *_common(images, DUMP_LOG, root, action_script)]
-    for entry in dump_map:
-        argv += ["--external", f"mnt[{entry['mountpoint']}]:{entry['key']}"]
+    argv += _external(((entry["mountpoint"], entry["key"]) for entry in dump_map), legacy)
     if leave_running:
         argv.append("--leave-running")
     if options.link_remap:
@@ -77,6 +86,8 @@ def dump_command(
         argv += ["--network-lock", options.network_lock]
     if options.timeout is not None:
         argv += ["--timeout", str(options.timeout)]
+    for mountpoint in options.skip_mnt:
+        argv += ["--skip-mnt", mountpoint]
     return argv + _both_sides(options)
 
 
@@ -87,11 +98,11 @@ def restore_command(
     restore_map: Sequence[Mapping[str, str]],
     options: Options,
     action_script: str | None = None,
+    legacy: bool = False,
 ) -> list[str]:
     """`criu restore` from the folder `images` below `root`, detached, with a path for each key of `restore_map`."""
     argv = [criu, "restore", "--restore-detached", *_common(images, RESTORE_LOG, root, action_script)]
-    for entry in restore_map:
-        argv += ["--external", f"mnt[{entry['key']}]:{entry['path']}"]
+    argv += _external(((entry["key"], entry["path"]) for entry in restore_map), legacy)
     return argv + _both_sides(options)
 
 
@@ -104,14 +115,29 @@ def _common(images: str, log_file: str, root: str | None, action_script: str | N
     return argv
 
 
+def _external(pairs: Iterable[tuple[str, str]], legacy: bool) -> list[str]:
+    argv = []
+    for name, value in pairs:
+        argv += ["--ext-mount-map", f"{name}:{value}"] if legacy else ["--external", f"mnt[{name}]:{value}"]
+    return argv
+
+
 def _both_sides(options: Options) -> list[str]:
     argv = []
+    if options.external_auto:
+        argv += ["--external", "mnt[]"]
+        # Since CRIU 3.11 the two flags in one option set the first alone.
+        argv += ["--external", "mnt[]:m"] if options.external_masters else []
+        argv += ["--external", "mnt[]:s"] if options.external_shared else []
+    for file_system in options.enable_fs:
+        argv += ["--enable-fs", file_system]
     for flag, wanted in (
         ("--tcp-established", options.tcp_established),
         ("--tcp-close", options.tcp_close),
         ("--shell-job", options.shell_job),
         ("--file-locks", options.file_locks),
         ("--ext-unix-sk", options.ext_unix_sk),
+        ("--mntns-compat-mode", options.mntns_compat_mode),
     ):
         if wanted:
             argv.append(flag)

@@ -1,25 +1,36 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each mount of a workload is for CRIU: its root, internal, or external, and why.
+"""What CRIU will decide about each mount of a workload at dump, and why, known from mountinfo alone.
 
-The rules are those of "What CRIU decides about each mount at dump"; like CRIU, only mountinfo's device numbers are
-compared, because for btrfs and overlayfs stat(2) shows another one.
+CRIU decides by what it reads in /proc/PID/mountinfo of the workload and, for auto detection, in its own. Like CRIU,
+only mountinfo's device numbers are compared, because for btrfs and overlayfs stat(2) shows another one. Each rule is
+held against real CRIU by the Molecule scenario `conformance`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Iterable, Sequence
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Iterable, Mapping, Sequence
 
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow
 
 ROOT = "root"
 INTERNAL = "internal"
 EXTERNAL = "external"
+AUTO = "auto"
+SKIPPED = "skipped"
+UNSUPPORTED = "unsupported"
+NO_PROPER_ROOT = "no_proper_root"
+UNREACHABLE_SHARING = "unreachable_sharing"
+STACKED = "stacked"
 
-# One instance for the whole kernel or for a namespace: CRIU mounts it anew, whoever else has it mounted.
+# What makes `criu dump` fail.
+FATAL = frozenset({UNSUPPORTED, NO_PROPER_ROOT, UNREACHABLE_SHARING, STACKED})
+
+# File systems that CRIU can mount anew when their own root is mounted.
 _KERNEL_FILE_SYSTEMS = frozenset(
     {
         "proc",
@@ -36,23 +47,58 @@ _KERNEL_FILE_SYSTEMS = frozenset(
         "cgroup2",
     }
 )
-# CRIU saves and recreates these with their contents, so they must be the workload's alone.
+# The same, but CRIU saves and recreates their contents, so they must be the workload's alone.
 _PRIVATE_FILE_SYSTEMS = frozenset({"tmpfs", "overlay", "autofs"})
+_KNOWN_FILE_SYSTEMS = _KERNEL_FILE_SYSTEMS | _PRIVATE_FILE_SYSTEMS
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a mount is (`ROOT`, `INTERNAL` or `EXTERNAL`) and the reason, as a sentence for a person."""
+    """What a mount is for CRIU, and the reason as a sentence for a person.
+
+    `path` is the host path that auto detection would write into the images.
+    """
 
     kind: str
     reason: str
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Auto detection, `--external mnt[]`; `shared` and `masters` are its flags s and m (criu(8))."""
+
+    shared: bool = False
+    masters: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What CRIU is told: `keys` by mountpoint, auto detection, skipped mountpoints, further known file systems."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    auto: Auto | None = None
+    skipped: frozenset[str] = frozenset()
+    enabled_file_systems: frozenset[str] = frozenset()
 
 
 def classify(rows: Sequence[MountRow], host_rows: Iterable[MountRow]) -> list[Verdict]:
-    """A verdict for each row of a workload's mountinfo, given the mountinfo of its host."""
+    """For each row of a workload's mountinfo whether it is the root, internal, or external: one that needs a key.
+
+    A mount needs a key if CRIU would refuse it without one, and also if it would do worse: silently make a private copy
+    of what the host has mounted too.
+    """
     host_devices = frozenset(row.device for row in host_rows)
-    root = root_mount(rows)
-    return [_verdict(row, root, host_devices) for row in rows]
+    return [_needs_key(row, verdict, host_devices) for row, verdict in zip(rows, predict(rows, (), Settings()))]
+
+
+def predict(rows: Sequence[MountRow], host_rows: Sequence[MountRow], settings: Settings) -> list[Verdict]:
+    """For each row what `criu dump` will decide with these settings; the dump fails if one of them is in FATAL.
+
+    `rows` are those of the workload's root mount namespace, `host_rows` those that CRIU itself sees.
+    """
+    tree = _Tree(rows, host_rows, settings)
+    return [tree.verdict(row) for row in rows]
 
 
 def root_mount(rows: Sequence[MountRow]) -> MountRow | None:
@@ -61,20 +107,100 @@ def root_mount(rows: Sequence[MountRow]) -> MountRow | None:
     return at_slash[-1] if at_slash else None
 
 
-def _verdict(row: MountRow, root: MountRow | None, host_devices: frozenset[str]) -> Verdict:
-    if root is not None and row is root:
-        return Verdict(ROOT, "it is the workload's root")
-    if root is not None and row.device == root.device and is_below(row.root, root.root):
-        return Verdict(INTERNAL, f"its root {row.root} lies inside the workload's root, on the same superblock")
-    if row.root == "/" and row.fstype in _KERNEL_FILE_SYSTEMS:
-        return Verdict(INTERNAL, f"CRIU mounts {row.fstype} anew")
-    if row.root == "/" and row.fstype in _PRIVATE_FILE_SYSTEMS:
+class _Tree:
+    def __init__(self, rows: Sequence[MountRow], host_rows: Sequence[MountRow], settings: Settings) -> None:
+        self._settings = settings
+        self._known = _KNOWN_FILE_SYSTEMS | settings.enabled_file_systems
+        self._root = root_mount(rows)
+        self._peer_groups = frozenset(row.shared for row in rows if row.shared is not None)
+        self._host: dict[str, list[MountRow]] = defaultdict(list)
+        for host_row in host_rows if settings.auto is not None else ():
+            self._host[host_row.device].append(host_row)
+        siblings: dict[tuple[int, str], int] = defaultdict(int)
+        self._superblocks: dict[str, list[MountRow]] = defaultdict(list)
+        self._outside: dict[int, Verdict] = {}
+        for row in rows:
+            siblings[row.parent_id, row.mountpoint] += 1
+            verdict = self._from_outside(row)
+            if verdict is not None:
+                self._outside[row.mount_id] = verdict
+            # A mount whose own root is that of its file system, or that is given from outside, can be bound from.
+            if verdict is not None or row.root == "/":
+                self._superblocks[row.device].append(row)
+        self._siblings = siblings
+
+    def verdict(self, row: MountRow) -> Verdict:
+        if row.mountpoint in self._settings.skipped:
+            return Verdict(SKIPPED, "CRIU is told to skip it")
+        if row is not self._root and self._siblings[row.parent_id, row.mountpoint] > 1:
+            return Verdict(STACKED, "another mount is at the same mountpoint of the same parent, which CRIU refuses")
+        sharing = self._unreachable_sharing(row)
+        if sharing is not None:
+            return sharing
+        return self._outside.get(row.mount_id) or self._inside(row)
+
+    def _from_outside(self, row: MountRow) -> Verdict | None:
+        if row is self._root:
+            return Verdict(ROOT, "it is the workload's root")
+        if row.mountpoint in self._settings.keys:
+            return Verdict(EXTERNAL, f"it has the key {self._settings.keys[row.mountpoint]}")
+        return self._detected(row) if self._settings.auto is not None else None
+
+    def _detected(self, row: MountRow) -> Verdict | None:
+        auto = self._settings.auto
+        candidates = [host for host in self._host.get(row.device, ()) if is_below(row.root, host.root)]
+        if auto is None or not candidates:
+            return None
+        if (row.shared is not None and not auto.shared) or (row.master is not None and not auto.masters):
+            return None
+        peers = [host for host in candidates if _is_peer(row, host)]
+        host = (peers or candidates)[0]
+        path = join(host.mountpoint, relative(row.root, host.root))
+        return Verdict(AUTO, f"auto detection takes it for {path} of this host, and writes that into the images", path)
+
+    def _inside(self, row: MountRow) -> Verdict:
+        if row.root == "/":
+            if row.fstype in _PRIVATE_FILE_SYSTEMS:
+                return Verdict(INTERNAL, f"it is a {row.fstype}, which CRIU saves with its contents")
+            if row.fstype in self._known:
+                return Verdict(INTERNAL, f"CRIU mounts {row.fstype} anew")
+        source = next((other for other in self._superblocks[row.device] if self._holds(other, row)), None)
+        if source is not None:
+            where = "the workload's root" if source is self._root else f"the mount {source.mountpoint}"
+            return Verdict(INTERNAL, f"its root {row.root} lies inside {where}, on the same superblock")
+        if row.root == "/":
+            return Verdict(UNSUPPORTED, f"CRIU cannot recreate a whole {row.fstype}; it needs a key")
+        return Verdict(
+            NO_PROPER_ROOT, f"its root {row.root} lies outside the workload's root, on superblock {row.device}"
+        )
+
+    def _holds(self, source: MountRow, row: MountRow) -> bool:
+        return source is not row and is_below(row.root, source.root)
+
+    def _unreachable_sharing(self, row: MountRow) -> Verdict | None:
+        if row.master is None or row.master in self._peer_groups:
+            return None
+        for source in (row, *self._superblocks[row.device]):
+            if source.mount_id in self._outside and source.master == row.master and is_below(row.root, source.root):
+                return None
+        return Verdict(
+            UNREACHABLE_SHARING,
+            f"it is a slave of the host's peer group {row.master}, which CRIU can only take from a mount with a key",
+        )
+
+
+def _is_peer(row: MountRow, host: MountRow) -> bool:
+    return host.shared is not None and host.shared in (row.shared, row.master)
+
+
+def _needs_key(row: MountRow, verdict: Verdict, host_devices: frozenset[str]) -> Verdict:
+    if verdict.kind in FATAL:
+        return Verdict(EXTERNAL, verdict.reason)
+    if verdict.kind == INTERNAL and row.root == "/" and row.fstype in _PRIVATE_FILE_SYSTEMS:
         if row.device in host_devices:
             return Verdict(
                 EXTERNAL,
                 f"it is a {row.fstype} that the host has mounted too: without a key it would become a private copy",
             )
         return Verdict(INTERNAL, f"it is a {row.fstype} of the workload's own, which CRIU saves with its contents")
-    if row.root == "/":
-        return Verdict(EXTERNAL, f"CRIU cannot recreate a whole {row.fstype}; it needs a key")
-    return Verdict(EXTERNAL, f"its root {row.root} lies outside the workload's root, on superblock {row.device}")
+    return verdict
