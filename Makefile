@@ -8,14 +8,14 @@ COLLECTIONS := .cache/collections/ansible_collections
 RUN := .cache/venv/bin/python tests/tools/run_stages.py
 
 # Variables of the targets below; `make help` shows what they do.
-export KEEP MOLECULE_SCENARIOS PYTEST_ARGS PYTHON
+export FUZZ_EXAMPLES KEEP MOLECULE_SCENARIOS PYTEST_ARGS PYTHON
 # Inside a git hook these would point the staged copy at this repository.
 unexport GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
 
-.PHONY: help setup collection lint unit sanity units molecule test demo build clean
+.PHONY: help setup collection lint unit sanity units molecule test fuzz bench-mounts demo build clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian packages (as root) and .cache/venv
 	@tests/tools/setup
@@ -40,6 +40,12 @@ molecule: setup collection ## scenarios on test hosts (MOLECULE_SCENARIOS="migra
 
 test: setup collection ## all of the above; the last line counts what passed and failed
 	@$(RUN) lint unit sanity units molecule
+
+fuzz: setup collection ## try the properties of mounts and rules on new inputs (FUZZ_EXAMPLES=100000)
+	@.cache/venv/bin/python tests/tools/fuzz.py
+
+bench-mounts: setup collection ## time parse and verdict of up to 100,000 mounts beside findmnt
+	@.cache/venv/bin/python tests/tools/bench_mounts.py
 
 demo: setup collection ## move two workloads between two test hosts and prove it (KEEP=1 leaves the hosts)
 	@tests/tools/demo

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -39,8 +40,14 @@ class ActionModule(ActionBase):
                     "Install it there (pip install jmespath) for the Python that runs Ansible."
                 )
             try:
-                arguments["rules"] = evaluate_selects(rules, arguments.get("mounts") or [], jmespath.search)
+                mounts = _plain(arguments.get("mounts") or [])
+                arguments["rules"] = evaluate_selects(_plain(rules), mounts, jmespath.search)
             except CriuError as error:
                 raise AnsibleActionFail(str(error)) from error
         result = self._execute_module("fleet.criu.mount_map", arguments, task_vars=task_vars)
         return dict(result)
+
+
+def _plain(value: Any) -> Any:
+    # Ansible's own kinds of text are no strings to the functions of JMESPath, which look at the exact type.
+    return json.loads(json.dumps(value, default=str))

@@ -42,7 +42,7 @@ options:
     type: bool
   manage_cgroups:
     description:
-      - What to do about the cgroups of the workload, see C(--manage-cgroups) in C(criu(8\)).
+      - What to do about the cgroups of the workload, see C(--manage-cgroups) in criu(8).
     type: str
     choices: [none, props, soft, full, strict, ignore]
   extra_args:
@@ -51,6 +51,6 @@ options:
     type: list
     elements: str
 requirements:
-  - CRIU 2.8 or later; 4.1.1 or later on recent kernels.
+  - CRIU 1.3 or later; 4.1.1 or later on recent kernels.
   - Root on the host (C(become)).
 """

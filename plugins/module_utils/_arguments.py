@@ -33,3 +33,26 @@ def criu() -> dict[str, Any]:
         "manage_cgroups": {"type": "str", "choices": ["none", "props", "soft", "full", "strict", "ignore"]},
         "extra_args": {"type": "list", "elements": "str"},
     }
+
+
+def dump_map() -> dict[str, Any]:
+    """The keys for a dump."""
+    return {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "mountpoint": {"type": "str", "required": True},
+            "key": {"type": "str", "required": True, "no_log": False},
+        },
+    }
+
+
+def external() -> dict[str, Any]:
+    """How external mounts are told to CRIU, at dump."""
+    return {
+        "external": {"type": "str", "choices": ["explicit", "auto"], "default": "explicit"},
+        "external_shared": {"type": "bool", "default": False},
+        "external_masters": {"type": "bool", "default": False},
+        "skip_mnt": {"type": "list", "elements": "str", "default": []},
+        "enable_fs": {"type": "list", "elements": "str", "default": []},
+    }

@@ -18,7 +18,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     """Write a file by way of a temporary one in its folder, durably: file and folder are synced to disk."""
     descriptor, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fchmod(stream.fileno(), mode)

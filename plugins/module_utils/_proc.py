@@ -64,6 +64,7 @@ class Proc:
     def command(self, pid: int) -> list[str]:
         """The command line as a list of arguments; empty for a kernel thread or a process that is gone."""
         text = self._read(pid, "cmdline")
+        # A program that writes its title over its command line leaves zeros behind it.
         return text.rstrip("\0").split("\0") if text.rstrip("\0") else []
 
     def mountinfo(self, pid: int | str) -> str:
@@ -99,7 +100,8 @@ class Proc:
 
     def _read(self, pid: int | str, name: str, errors: str = "replace") -> str:
         try:
-            return (self.folder / str(pid) / name).read_text("utf-8", errors)
+            # As bytes: text mode would turn a carriage return in a mountpoint into the end of a line.
+            return (self.folder / str(pid) / name).read_bytes().decode("utf-8", errors)
         except OSError:
             return ""
 

@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, field
 from typing import IO, Callable, Mapping, Protocol, Sequence
 
@@ -86,7 +87,10 @@ class SubprocessRunner:
                 {"argv": list(command.argv)},
             ) from error
         try:
+            until = None if command.timeout is None else time.monotonic() + command.timeout
             while while_running is not None and process.poll() is None:
+                if until is not None and time.monotonic() > until:
+                    raise subprocess.TimeoutExpired(list(command.argv), command.timeout or 0)
                 while_running()
             return process.wait(timeout=command.timeout)
         except subprocess.TimeoutExpired as error:

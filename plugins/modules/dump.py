@@ -67,6 +67,41 @@ options:
         an attempt that was cut off can have left anything.
     type: bool
     default: false
+  external:
+    description:
+      - With V(explicit) every external mount has a key. With V(auto), CRIU finds external mounts by itself and writes
+        the paths of B(this) host into the images, so they cannot be restored at another path. Use it only for image
+        sets that stay on their host; the restore refuses them elsewhere.
+    type: str
+    choices: [explicit, auto]
+    default: explicit
+  external_shared:
+    description:
+      - Let auto detection take shared mounts (flag C(s)).
+    type: bool
+    default: false
+  external_masters:
+    description:
+      - Let auto detection take slave mounts (flag C(m)).
+    type: bool
+    default: false
+  skip_mnt:
+    description:
+      - Mountpoints that are left out of the images. An open file there makes the dump fail.
+    type: list
+    elements: str
+    default: []
+  enable_fs:
+    description:
+      - Further file systems that CRIU may mount anew.
+    type: list
+    elements: str
+    default: []
+  mntns_compat_mode:
+    description:
+      - Restore mounts with CRIU's older engine. It drops a lost master without a word.
+    type: bool
+    default: false
   leave_running:
     description:
       - Let the workload run on after the dump. Never let both copies write to the same storage.
@@ -156,10 +191,47 @@ criu_errors:
   returned: if CRIU failed
   type: list
   elements: str
+diagnosis:
+  description:
+    - What CRIU's error lines mean, never empty. The first one is the cause, as far as the log tells it.
+  returned: if CRIU failed
+  type: list
+  elements: dict
+  contains:
+    code:
+      description:
+        - The name of the cause, for example V(file_outside). V(unknown) is a message that the collection cannot
+          explain, V(silent) a failure without one, V(crashed) the end of CRIU itself by a signal.
+      type: str
+    what:
+      description: What failed, in CRIU's words, without time and source position.
+      type: str
+    where:
+      description:
+        - The mount, file, path, descriptor or process, with IDs resolved to mountpoint and key; empty if CRIU does not
+          say it.
+      type: str
+    why:
+      description: The reason. For an unknown message, the lines of the log just before it.
+      type: str
+    remedy:
+      description: What to do about it; empty if that is not known.
+      type: str
+  sample:
+    - code: file_outside
+      what: Can't lookup mount=571 for fd=50 path=/srv/outside.txt
+      where: file /srv/outside.txt, mount ID 571, which is none of the workload's, descriptor 50 of process 236
+      why: an open file lies on a mount outside the workload, so CRIU cannot find it again
+      remedy: Close it before the dump (often it is standard input, output or error), or open it inside the workload.
 log:
-  description: Where CRIU's log is on the host.
+  description: Where CRIU's log is on the host; it outlives the image folder.
   returned: if CRIU failed
   type: str
+rc:
+  description: CRIU's exit status; negative if a signal ended it.
+  returned: if CRIU failed
+  type: int
+  sample: 1
 """
 
 from pathlib import Path
@@ -182,7 +254,7 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         start_time=parameters["start_time"],
         images=Path(parameters["images"]),
         dump_map=parameters["mount_map"],
-        options=Options.from_dict(parameters),
+        options=Options.from_dict({**parameters, "external_auto": parameters["external"] == "auto"}),
         leave_running=parameters["leave_running"],
         replace=parameters["replace"],
         criu_path=parameters["criu_path"],
@@ -207,14 +279,9 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "pid": {"type": "int", "required": True},
             "start_time": {"type": "int"},
-            "mount_map": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "mountpoint": {"type": "str", "required": True},
-                    "key": {"type": "str", "required": True, "no_log": False},
-                },
-            },
+            **_arguments.external(),
+            "mount_map": _arguments.dump_map(),
+            "mntns_compat_mode": {"type": "bool", "default": False},
             "leave_running": {"type": "bool", "default": False},
             "replace": {"type": "bool", "default": False},
             "link_remap": {"type": "bool"},

@@ -25,6 +25,50 @@ attributes:
     support: none
   idempotent:
     support: full
+options:
+  mount_map:
+    description:
+      - Keys that CRIU would be told of. RV(mounts[].verdict) is what it decides with these.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      mountpoint:
+        description: The mountpoint, compared as exact text.
+        type: str
+        required: true
+      key:
+        description: The key.
+        type: str
+        required: true
+  external:
+    description:
+      - V(auto) tells what CRIU would decide with auto detection too.
+    type: str
+    choices: [explicit, auto]
+    default: explicit
+  external_shared:
+    description:
+      - Let auto detection take shared mounts (flag C(s)).
+    type: bool
+    default: false
+  external_masters:
+    description:
+      - Let auto detection take slave mounts (flag C(m)).
+    type: bool
+    default: false
+  skip_mnt:
+    description:
+      - Mountpoints that CRIU would be told to skip.
+    type: list
+    elements: str
+    default: []
+  enable_fs:
+    description:
+      - File systems that CRIU would be told to know.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: fleet.criu.mount_map
 """
@@ -48,7 +92,7 @@ pid:
   type: int
   sample: 4711
 mounts:
-  description: The mounts in the order of C(/proc/PID/mountinfo). The first fields have the names of C(proc(5\)).
+  description: The mounts in the order of C(/proc/PID/mountinfo). The first fields have the names of proc(5).
   returned: always
   type: list
   elements: dict
@@ -104,6 +148,9 @@ mounts:
     deleted:
       description: Whether the bound file or folder has been replaced or removed since.
       type: bool
+    decodable:
+      description: Whether root and mountpoint are UTF-8. Bytes that are not are shown as C(\\xNN).
+      type: bool
     kind:
       description: V(root), V(internal) or V(external).
       type: str
@@ -112,6 +159,20 @@ mounts:
       type: str
     type:
       description: V(directory), V(file) or V(other).
+      type: str
+    shared_with_host:
+      description: Whether a mount of the host is in the same peer group.
+      type: bool
+    verdict:
+      description:
+        - What C(criu dump) will decide about it, with the options given. V(root), V(internal), V(external), V(auto) or
+          V(skipped); or why it will fail, V(no_proper_root), V(unsupported), V(unreachable_sharing) or V(stacked).
+      type: str
+    verdict_reason:
+      description: The reason, in words.
+      type: str
+    auto_path:
+      description: The path of this host that auto detection would write into the images.
       type: str
     host_path:
       description: The best path on the host where its root can be seen; null if there is none.
@@ -134,6 +195,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.process import 
 )
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
@@ -142,12 +204,23 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     proc = Proc()
     pid = find(Description.from_dict(parameters), proc, SubprocessRunner()).pid
     require_own_mount_namespace(pid, proc)
-    return {"pid": pid, "mounts": read_mounts(pid, proc)}
+    auto = Auto(parameters["external_shared"], parameters["external_masters"])
+    settings = Settings(
+        keys={entry["mountpoint"]: entry["key"] for entry in parameters["mount_map"]},
+        auto=auto if parameters["external"] == "auto" else None,
+        skipped=frozenset(parameters["skip_mnt"]),
+        enabled_file_systems=frozenset(parameters["enable_fs"]),
+    )
+    return {"pid": pid, "mounts": read_mounts(pid, proc, settings)}
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=_arguments.workload(),
+        argument_spec={
+            **_arguments.workload(),
+            **_arguments.external(),
+            "mount_map": {**_arguments.dump_map(), "default": []},
+        },
         mutually_exclusive=[_arguments.WORKLOAD_CHOICES],
         required_one_of=[_arguments.WORKLOAD_CHOICES],
         supports_check_mode=True,

@@ -97,6 +97,13 @@ options:
       - Let a copy (V(sync)) replace contents at the target that did not come from an earlier move of this workload.
     type: bool
     default: false
+  severities:
+    description:
+      - Another severity for a code of RV(gaps) or RV(warnings), for example V(warning) for C(lost_read_only).
+      - Each is V(error), V(warning) or V(ignore). What would make the restore itself fail cannot be lowered.
+      - The codes that can be changed, and what each is by default, are in C(docs/hazards.md).
+    type: dict
+    default: {}
   fail_on_gaps:
     description:
       - Fail if there are gaps. Otherwise look at RV(gaps).
@@ -160,6 +167,12 @@ gaps:
   type: list
   elements: dict
   sample: [{"code": "no_rule", "mountpoint": "/data", "reason": "no rule says where …", "remedy": "Write …"}]
+warnings:
+  description: What does not keep the workload from moving, but should be known; like RV(gaps).
+  returned: always
+  type: list
+  elements: dict
+  sample: []
 copies:
   description: What M(fleet.criu.transfer_send) has to copy from the source (data V(sync)).
   returned: always
@@ -215,6 +228,7 @@ def main() -> None:
             "keep_paths": {"type": "bool", "default": False},
             "data": {"type": "dict", "default": {}},
             "replace_contents": {"type": "bool", "default": False},
+            "severities": {"type": "dict", "default": {}},
             "fail_on_gaps": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

@@ -49,6 +49,12 @@ options:
         description: The path on this host.
         type: str
         required: true
+  allow_auto:
+    description:
+      - Restore an image set that was made with auto detection on another host. The paths in it are those of that host,
+        and CRIU binds whatever happens to be there on this one.
+    type: bool
+    default: false
   pid_file:
     description:
       - A file to write the new pid to, before the workload runs. A stale one is replaced.
@@ -94,10 +100,47 @@ criu_errors:
   returned: if CRIU failed
   type: list
   elements: str
+diagnosis:
+  description:
+    - What CRIU's error lines mean, never empty. The first one is the cause, as far as the log tells it.
+  returned: if CRIU failed
+  type: list
+  elements: dict
+  contains:
+    code:
+      description:
+        - The name of the cause, for example V(mountpoint_missing). V(unknown) is a message that the collection cannot
+          explain, V(silent) a failure without one, V(crashed) the end of CRIU itself by a signal.
+      type: str
+    what:
+      description: What failed, in CRIU's words, without time and source position.
+      type: str
+    where:
+      description:
+        - The mount, file, path, descriptor or process, with IDs resolved to mountpoint and key; empty if CRIU does not
+          say it.
+      type: str
+    why:
+      description: The reason. For an unknown message, the lines of the log just before it.
+      type: str
+    remedy:
+      description: What to do about it; empty if that is not known.
+      type: str
+  sample:
+    - code: mountpoint_missing
+      what: "mnt-v2: Can't stat mountpoint /tmp/.criu.mntns.PdsvIy/mnt-0000000603/data: No such file or directory"
+      where: mount /data (key data, path /srv/data/odd, ID 604)
+      why: "there is nothing to mount on: the mountpoint is missing in the root, or in the path of the mount above it"
+      remedy: Create it on this host (a folder for a folder, an empty file for a file), or copy the root again.
 log:
-  description: Where CRIU's log is on the host.
+  description: Where CRIU's log is on the host; it outlives the image folder.
   returned: if CRIU failed
   type: str
+rc:
+  description: CRIU's exit status; negative if a signal ended it.
+  returned: if CRIU failed
+  type: int
+  sample: 1
 """
 
 from pathlib import Path
@@ -120,6 +163,7 @@ def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         options=parameters,
         pid_file=Path(parameters["pid_file"]) if parameters["pid_file"] else None,
         criu_path=parameters["criu_path"],
+        allow_auto=parameters["allow_auto"],
     )
     restored = restore_workload(request, Proc(), SubprocessRunner(), check_mode)
     result = {
@@ -146,6 +190,7 @@ def main() -> None:
                 },
             },
             "pid_file": {"type": "path"},
+            "allow_auto": {"type": "bool", "default": False},
         },
         mutually_exclusive=[("tcp_established", "tcp_close")],
         supports_check_mode=True,

@@ -30,8 +30,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.command import (
     restore_command,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import error_lines
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.mount_map import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
     AUTO,
@@ -86,6 +89,7 @@ def dump_case(case: Mapping[str, Any], place: Path, images: Path, _earlier: Mapp
         workload.run_commands(case, "afterwards", place)
         rows = parse(Proc().mountinfo(pid))
         verdicts = predict(rows, parse(Proc().mountinfo("self")), settings(case))
+        info = read_mounts(pid, Proc())
         images.mkdir(parents=True)
         argv = dump_command("criu", pid, str(images), str(place / "root"), dump_map(case), options(case))
         completed = SubprocessRunner()(Command(argv))
@@ -96,6 +100,7 @@ def dump_case(case: Mapping[str, Any], place: Path, images: Path, _earlier: Mapp
         "dumped": completed.returncode == 0,
         "errors": error_lines((images / DUMP_LOG).read_text("utf-8", "replace")),
         "mounts": [as_mount(row, verdict) for row, verdict in zip(rows, verdicts)],
+        "info": info,
     }
     result["problem"] = disagreement(case, result)
     if not result["problem"] and result["dumped"] and case.get("auto") is not None:
@@ -107,7 +112,7 @@ def restore_case(case: Mapping[str, Any], place: Path, images: Path, earlier: Ma
     if earlier.get("problem") or not earlier.get("dumped") or "restored" in earlier:
         return dict(earlier)
     if case.get("auto") is None:
-        workload.run_commands(case, "host", place)
+        workload.run_commands(case, "target" if "target" in case else "host", place)
     root = str(place / "root")
     paths = {
         mountpoint: case.get("paths", {}).get(key, "$H/" + key) for mountpoint, key in case.get("keys", {}).items()
@@ -118,6 +123,7 @@ def restore_case(case: Mapping[str, Any], place: Path, images: Path, earlier: Ma
         {"key": key, "path": next(paths[mountpoint] for mountpoint, name in case["keys"].items() if name == key)}
         for key in keys
     ]
+    missed = missed_hazard(case, earlier["info"], {"/": root, **paths})
     argv = restore_command("criu", str(images), root, restore_map, options(case))
     pid_file = images / "pid"
     pid_file.unlink(missing_ok=True)
@@ -129,11 +135,40 @@ def restore_case(case: Mapping[str, Any], place: Path, images: Path, earlier: Ma
         result["problem"] = f"restore {'succeeded' if result['restored'] else 'failed'}: {' | '.join(log)}"
     if result["restored"]:
         pid = int(pid_file.read_text())
-        found = compare(earlier["mounts"], pid, {"/": root, **paths})
-        workload.kill(pid)
+        found = [] if "wrong" in case else compare(earlier["mounts"], pid, {"/": root, **paths})
+        try:
+            workload.run_commands(case, "wrong", place, {"P": f"/proc/{pid}/root", "M": f"/proc/{pid}/mountinfo"})
+        finally:
+            workload.kill(pid)
         if found:
             result["problem"] = f"the restored mounts differ: {'; '.join(found)}"
-    return result
+    return {**result, "problem": result.get("problem") or missed}
+
+
+def missed_hazard(case: Mapping[str, Any], info: Sequence[Mapping[str, Any]], paths: Mapping[str, str]) -> str | None:
+    hazard = case.get("hazard")
+    if hazard is None:
+        return None
+    if hazard == "keys":
+        try:
+            check_keys(dump_map(case), info)
+        except CriuError:
+            return None
+        return "the keys were not refused"
+    found = mount_map(
+        {
+            "mounts": info,
+            "rules": [{"mountpoint": mountpoint, "source": path} for mountpoint, path in paths.items()],
+            "workload": None,
+            "keep_paths": False,
+            "replace_contents": False,
+            "data": case.get("data", {}),
+            "severities": {},
+            "fail_on_gaps": False,
+        }
+    )
+    codes = [gap["code"] for gap in (*found["gaps"], *found["warnings"])]
+    return None if hazard in codes else f"{hazard} was not found, but {codes}"
 
 
 def disagreement(case: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:

@@ -16,18 +16,24 @@ from typing import Any, Mapping
 
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[platform.machine()]
 MNT_DETACH = 2
+MS_REC = 16384
+MS_SLAVE = 1 << 19
 SLEEP = "/bin/sleep"
 PROPAGATION = ("private", "slave", "unchanged")
 
 
-def run_commands(case: Mapping[str, Any], which: str, folder: Path) -> None:
-    """Run the commands `host` or `inside` of a case, with $H as its folder and $R as its root."""
+def run_commands(case: Mapping[str, Any], which: str, folder: Path, further: Mapping[str, str] | None = None) -> None:
+    """Run some commands of a case, with $H as its folder, $R as its root, and further variables."""
     for command in case.get(which, ()):
         done = subprocess.run(
-            ["sh", "-c", command], env=environment(folder), capture_output=True, text=True, check=False
+            ["sh", "-c", command],
+            env={**environment(folder), **(further or {})},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"{case['name']}: {command}: {done.stderr.strip()}")
+            raise RuntimeError(f"{case['name']}: {command}: {done.stderr.strip()} {done.stdout.strip()}")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -107,7 +113,17 @@ def become_workload(case: Mapping[str, Any], folder: Path, problems: int) -> Non
 
 def pivot_root(root: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
+    old_root = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     os.chdir(root)
-    if libc.syscall(PIVOT_ROOT, b".", b".") or libc.umount2(b".", MNT_DETACH):
-        raise OSError(ctypes.get_errno(), "pivot_root")
+    check(libc.syscall(PIVOT_ROOT, b".", b"."))
+    os.fchdir(old_root)
+    # As a slave, so that unmounting does not reach the host's own mounts.
+    check(libc.mount(None, b".", None, MS_REC | MS_SLAVE, None))
+    check(libc.umount2(b".", MNT_DETACH))
     os.chdir("/")
+    os.close(old_root)
+
+
+def check(result: int) -> None:
+    if result:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

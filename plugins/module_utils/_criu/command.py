@@ -42,7 +42,10 @@ class Options:
     def from_dict(cls, options: Mapping[str, Any]) -> Options:
         """The options found in a mapping, for example a module's parameters; other keys are passed over."""
         known = {name: options[name] for name in cls.__dataclass_fields__ if options.get(name) is not None}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in known.items()
+        }
+        return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
         """The options in plain JSON types."""

@@ -10,7 +10,7 @@ import platform
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options, dump_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import (
@@ -22,7 +22,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import (
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import (
     prepare_folder,
     remove_images,
+    remove_log,
     require_empty,
+    require_own,
     require_space,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
@@ -33,9 +35,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     read_manifest,
     write_manifest,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Identity,
+    lives,
     require_own_mount_namespace,
     root_folder,
 )
@@ -44,8 +48,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     CriuError,
     WorkloadNotFound,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys, make_keys
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import read_mounts
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
@@ -91,7 +95,9 @@ def dump_workload(request: DumpRequest, proc: Proc, runner: Runner, check_only: 
         )
     identity = Identity(stat.pid, stat.start_time)
     manifest = check_dump(request, identity, proc, runner)
-    if not request.replace:
+    if request.replace:
+        _require_replaceable(request, identity, proc)
+    else:
         require_empty(request.images)
     if check_only:
         return Dumped(manifest, changed=True)
@@ -121,7 +127,7 @@ def check_dump(request: DumpRequest, identity: Identity, proc: Proc, runner: Run
         criu_version=criu.version,
         created="",
         root=root,
-        mount_map=_checked_map(request.dump_map, mounts),
+        mount_map=make_keys(mounts) if request.dump_map is None else check_keys(request.dump_map, mounts),
         mounts=mounts,
         options=_with_network_lock(request.options, criu, runner).as_dict(),
         leave_running=request.leave_running,
@@ -138,8 +144,24 @@ def _earlier(request: DumpRequest, proc: Proc) -> Manifest | None:
         and manifest.workload.name == request.name
         and manifest.workload.pid == request.pid
         and request.start_time in (None, manifest.workload.start_time)
+        and not manifest.leave_running
     )
     return manifest if is_same else None
+
+
+def _require_replaceable(request: DumpRequest, identity: Identity, proc: Proc) -> None:
+    require_own(request.images)
+    try:
+        manifest = read_manifest(request.images)
+    except BadImageSet:
+        return
+    owner = Identity(manifest.workload.pid, manifest.workload.start_time)
+    if manifest.boot_id != proc.boot_id() or owner != identity:
+        raise BadImageSet(
+            f"{request.images} has a complete image set of another process ({manifest.workload.name}, dumped on "
+            f"{manifest.host}), which is not replaced.",
+            "Name another folder for this dump, or remove the old one if nobody needs it.",
+        )
 
 
 def _dump(request: DumpRequest, manifest: Manifest, identity: Identity, proc: Proc, runner: Runner) -> Dumped:
@@ -147,6 +169,7 @@ def _dump(request: DumpRequest, manifest: Manifest, identity: Identity, proc: Pr
     # moment with neither a workload nor a complete image set.
     criu = find_criu(runner, request.criu_path)
     prepare_folder(request.images)
+    remove_log(request.images / DUMP_LOG)
 
     def complete(pid: int) -> None:
         nonlocal manifest
@@ -165,6 +188,7 @@ def _dump(request: DumpRequest, manifest: Manifest, identity: Identity, proc: Pr
                 Options.from_dict(manifest.options),
                 request.leave_running,
                 stages.script,
+                legacy=criu.is_legacy,
             )
             started = time.monotonic()
             completed = runner(Command(argv), stages.serve)
@@ -175,40 +199,22 @@ def _dump(request: DumpRequest, manifest: Manifest, identity: Identity, proc: Pr
                     f"{stages.refusal}"
                 ) from stages.refusal
         if completed.returncode != 0:
-            raise failure(f"The dump of {request.name} (pid {identity.pid})", completed, request.images / DUMP_LOG)
+            raise failure(
+                f"The dump of {request.name} (pid {identity.pid})",
+                completed,
+                request.images / DUMP_LOG,
+                Places(manifest.mounts, manifest.mount_map),
+            )
         if not manifest.files:
             raise CriuError(
                 f"CRIU ended the dump of {request.name} well, but never asked at its post-dump stage.",
                 "Check that the folder for temporary files is not mounted noexec (TMPDIR).",
             )
     except BaseException:
-        if proc.stat(identity.pid) is not None:
+        if lives(identity, proc):
             remove_images(request.images)
         raise
     return Dumped(manifest, changed=True, seconds=seconds)
-
-
-def _checked_map(
-    dump_map: Sequence[Mapping[str, str]] | None, mounts: Sequence[Mapping[str, Any]]
-) -> list[dict[str, str]]:
-    external = [mount["mountpoint"] for mount in mounts if mount["kind"] == EXTERNAL]
-    if dump_map is None:
-        return [{"mountpoint": mountpoint, "key": mountpoint} for mountpoint in external]
-    given = [entry["mountpoint"] for entry in dump_map]
-    without_key = [mountpoint for mountpoint in external if mountpoint not in given]
-    matching_nothing = [mountpoint for mountpoint in given if mountpoint not in external]
-    if without_key or matching_nothing:
-        parts = []
-        if without_key:
-            parts.append(f"external mounts without a key: {', '.join(without_key)}")
-        if matching_nothing:
-            parts.append(f"keys for mountpoints where no external mount is: {', '.join(matching_nothing)}")
-        raise CriuError(
-            f"The mount map does not fit the workload: {'; '.join(parts)}.",
-            "Run mount_info and mount_map again, and use the dump map that they give.",
-            {"without_key": without_key, "matching_nothing": matching_nothing},
-        )
-    return [dict(entry) for entry in dump_map]
 
 
 def _with_network_lock(options: Options, criu: Criu, runner: Runner) -> Options:

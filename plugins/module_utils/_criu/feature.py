@@ -16,8 +16,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.log import error_
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuMissing
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
-# The first version that takes `--external mnt[MOUNTPOINT]:KEY`.
-MINIMUM_VERSION = (2, 8)
+# The first version that can map mounts by key (--ext-mount-map).
+MINIMUM_VERSION = (1, 3)
+# The first version that takes `--external mnt[MOUNTPOINT]:KEY` instead.
+EXTERNAL_VERSION = (2, 8)
 
 # Feature names of `criu check --feature`, and what cannot be done without each.
 FEATURES = {
@@ -76,6 +78,11 @@ class Criu:
     path: str
     version: str
     number: tuple[int, ...]
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether it knows `--ext-mount-map` alone."""
+        return self.number < EXTERNAL_VERSION
 
 
 def find_criu(runner: Runner, path: str | None = None) -> Criu:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, RESTORE_LOG
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
 
 # What a failed attempt leaves for a person to read; it does not keep the next attempt out.
+_OWN_NAME = re.compile(r".*[.](img|log)\Z|stats-[a-z]+\Z|[.]?manifest[.]json|restored[.]json\Z")
 _LOGS = frozenset({DUMP_LOG, RESTORE_LOG})
 
 
@@ -57,6 +59,24 @@ def free_bytes(path: Path) -> int:
         path = path.parent
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
+
+
+def remove_log(log_file: Path) -> None:
+    """Remove the log of an earlier attempt, so that it is not taken for that of the next one."""
+    if log_file.exists():
+        log_file.unlink()
+
+
+def require_own(images: Path) -> None:
+    """Raises BadImageSet if the folder holds anything that no dump puts there."""
+    if not images.is_dir():
+        return
+    foreign = sorted(entry.name for entry in images.iterdir() if not (entry.is_file() and _OWN_NAME.match(entry.name)))
+    if foreign:
+        raise BadImageSet(
+            f"The image folder {images} has what no dump puts there: {', '.join(foreign[:5])}.",
+            "Name another folder for this dump.",
+        )
 
 
 def remove_images(images: Path) -> None:

@@ -99,7 +99,9 @@ def read_manifest(images: Path) -> Manifest:
                 f"{path} is of format {value.get('format')!r}; this version knows format {FORMAT}.",
                 "Use the version of fleet.criu that made the image set, or a later one.",
             )
-        return Manifest(**{**value, "workload": Workload(**value["workload"])})
+        manifest = Manifest(**{**value, "workload": Workload(**value["workload"])})
+        _check_shape(manifest)
+        return manifest
     except FileNotFoundError:
         raise BadImageSet(
             f"{images} is no complete image set: it has no {MANIFEST}, which is written last.",
@@ -129,6 +131,19 @@ def verify_files(images: Path, manifest: Manifest) -> None:
             "Copy it again from where it was dumped.",
             {"missing": missing, "altered": altered, "added": added},
         )
+
+
+def _check_shape(manifest: Manifest) -> None:
+    files = manifest.files
+    if not isinstance(files, dict) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("size"), int) and isinstance(entry.get("sha256"), str)
+        for entry in files.values()
+    ):
+        raise ValueError("its list of files is malformed")
+    for name, needed in (("mount_map", {"mountpoint", "key"}), ("mounts", {"mountpoint", "kind"})):
+        rows = getattr(manifest, name)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= set(row) for row in rows):
+            raise ValueError(f"its '{name}' is no list of mounts")
 
 
 def _sha256(path: Path) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options, restore_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu, find_criu, require_root
+from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import remove_log
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     RESTORED,
@@ -19,8 +21,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     read_manifest,
     verify_files,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Description, Identity, find
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
+    Description,
+    Identity,
+    find,
+    lives,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_atomically, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
@@ -40,6 +48,7 @@ class RestoreRequest:
     options: Mapping[str, Any]
     pid_file: Path | None = None
     criu_path: str | None = None
+    allow_auto: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ def restore_workload(request: RestoreRequest, proc: Proc, runner: Runner, check_
     criu = find_criu(runner, request.criu_path)
     verify_files(request.images, manifest)
     _check_paths(request, manifest)
+    _check_auto(request, manifest)
     if check_only:
         return Restored(None, True, manifest)
     return _restore(request, manifest, criu, proc, runner)
@@ -76,13 +86,9 @@ def restore_workload(request: RestoreRequest, proc: Proc, runner: Runner, check_
 
 def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc, runner: Runner) -> Restored | None:
     # The copy that an earlier restore of this image set started, or the process of the pid file.
-    try:
-        record = read_json(request.images / RESTORED)
-    except (OSError, ValueError):
-        record = {}
-    stat = proc.stat(int(record.get("pid", 0)))
-    if stat and record.get("start_time") == stat.start_time and record.get("boot_id") == proc.boot_id():
-        return Restored(stat.pid, False, manifest)
+    for identity in (_recorded(request, proc), _left_running(manifest, proc)):
+        if identity is not None and lives(identity, proc):
+            return Restored(identity.pid, False, manifest)
     if request.pid_file is not None:
         try:
             identity = find(Description(pid_file=str(request.pid_file)), proc, runner)
@@ -92,8 +98,24 @@ def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc, runne
     return None
 
 
+def _recorded(request: RestoreRequest, proc: Proc) -> Identity | None:
+    try:
+        record = read_json(request.images / RESTORED)
+        return Identity(int(record["pid"]), int(record["start_time"])) if record["boot_id"] == proc.boot_id() else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _left_running(manifest: Manifest, proc: Proc) -> Identity | None:
+    # A dump with leave_running leaves the workload itself alive, on this boot of this host or elsewhere.
+    if manifest.boot_id != proc.boot_id():
+        return None
+    return Identity(manifest.workload.pid, manifest.workload.start_time)
+
+
 def _restore(request: RestoreRequest, manifest: Manifest, criu: Criu, proc: Proc, runner: Runner) -> Restored:
-    options = Options.from_dict({**manifest.options, **{k: v for k, v in request.options.items() if v is not None}})
+    options = _options(request, manifest)
+    remove_log(request.images / RESTORE_LOG)
     identity: Identity | None = None
 
     def confirm(pid: int) -> None:
@@ -108,7 +130,13 @@ def _restore(request: RestoreRequest, manifest: Manifest, criu: Criu, proc: Proc
     try:
         with Stages({POST_RESTORE: confirm}) as stages:
             argv = restore_command(
-                criu.path, str(request.images), request.root, request.restore_map, options, stages.script
+                criu.path,
+                str(request.images),
+                request.root,
+                request.restore_map,
+                options,
+                stages.script,
+                legacy=criu.is_legacy,
             )
             started = time.monotonic()
             completed = runner(Command(argv, bind_root=request.root), stages.serve)
@@ -119,12 +147,26 @@ def _restore(request: RestoreRequest, manifest: Manifest, criu: Criu, proc: Proc
                     facts=getattr(stages.refusal, "facts", {}),
                 ) from stages.refusal
         if completed.returncode != 0 or identity is None:
-            raise failure(f"The restore of {manifest.workload.name}", completed, request.images / RESTORE_LOG)
+            raise failure(
+                f"The restore of {manifest.workload.name}",
+                completed,
+                request.images / RESTORE_LOG,
+                _places(request, manifest),
+            )
     except BaseException:
-        if identity is not None and proc.stat(identity.pid) is None:
+        if identity is not None and not lives(identity, proc):
             _remove_record(request)
         raise
     return Restored(identity.pid, True, manifest, seconds)
+
+
+def _options(request: RestoreRequest, manifest: Manifest) -> Options:
+    given = {name: value for name, value in request.options.items() if value is not None}
+    kept = dict(manifest.options)
+    for one, other in (("tcp_established", "tcp_close"), ("tcp_close", "tcp_established")):
+        if given.get(one):
+            kept[other] = False
+    return Options.from_dict({**kept, **given})
 
 
 def _check_paths(request: RestoreRequest, manifest: Manifest) -> None:
@@ -149,6 +191,23 @@ def _check_paths(request: RestoreRequest, manifest: Manifest) -> None:
             f"The image set {request.images} cannot be restored with this map: {'; '.join(problems)}.",
             "Plan again with mount_map for this host, and use the root and the restore map that it gives.",
             {"problems": problems},
+        )
+
+
+def _places(request: RestoreRequest, manifest: Manifest) -> Places:
+    by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
+    entries = [{**entry, "path": by_key.get(entry["key"], "")} for entry in manifest.mount_map]
+    return Places(manifest.mounts, entries, request.root)
+
+
+def _check_auto(request: RestoreRequest, manifest: Manifest) -> None:
+    baked = [f"{mount['mountpoint']} from {mount['auto_path']}" for mount in manifest.mounts if mount.get("auto_path")]
+    if baked and manifest.host != platform.node() and not request.allow_auto:
+        raise BadImageSet(
+            f"The image set {request.images} was made with auto detection on {manifest.host}, so it has the paths of "
+            f"that host in it: {', '.join(baked)}.",
+            "Dump with explicit keys (external: explicit). To bind what is at these paths here, set allow_auto.",
+            {"auto_paths": baked},
         )
 
 

@@ -51,7 +51,7 @@ class Description:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Description:
-        """The description in a module's parameters. A command given as one text is split as a shell would."""
+        """The description in a module's parameters."""
         command = given.get("command")
         return cls(given.get("pid"), given.get("pid_file"), given.get("unit"), command or None)
 
@@ -77,6 +77,12 @@ def find(description: Description, proc: Proc, runner: Runner) -> Identity:
     if description.pid_file is not None:
         _check_age(Path(description.pid_file), stat.start_time, pid, proc)
     return Identity(pid, stat.start_time)
+
+
+def lives(identity: Identity, proc: Proc) -> bool:
+    """Whether this very process is still there, and not another that has its pid by now."""
+    stat = proc.stat(identity.pid)
+    return stat is not None and stat.start_time == identity.start_time
 
 
 def require_own_mount_namespace(pid: int, proc: Proc) -> None:
@@ -168,7 +174,8 @@ def _pid_of_unit(unit: str, runner: Runner) -> int:
 
 
 def _pid_of_command(command: Sequence[str], proc: Proc) -> int:
-    fitting = [stat for stat in proc.stats() if proc.command(stat.pid) == command]
+    wanted = "\0".join(command).rstrip("\0")
+    fitting = [stat for stat in proc.stats() if "\0".join(proc.command(stat.pid)) == wanted]
     pids = {stat.pid for stat in fitting}
     # A fork of the workload has the same command line; its init is the one whose parent has another.
     tops = [stat.pid for stat in fitting if stat.parent not in pids]

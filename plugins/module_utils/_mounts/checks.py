@@ -94,8 +94,10 @@ def _check_mountpoint(mount: Mount, mounts: Sequence[Mount], entries: Sequence[E
     if entry is None or entry.data == SYNC or path_type(entry.path) != DIRECTORY:
         return None
     path = join(entry.path, relative(mountpoint, entry.mount.mountpoint))
-    expected = FILE if mount.type == FILE else DIRECTORY
-    if path_type(path) == expected and os.path.realpath(path) == os.path.realpath(entry.path) + path[len(entry.path) :]:
+    expected = DIRECTORY if mount.type == DIRECTORY else FILE
+    fitting = (DIRECTORY,) if mount.type == DIRECTORY else (FILE, OTHER)
+    is_plain = os.path.realpath(path) == os.path.realpath(entry.path) + path[len(entry.path) :]
+    if path_type(path) in fitting and is_plain:
         return None
     return Gap(
         "missing_mountpoint",

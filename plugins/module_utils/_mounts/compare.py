@@ -28,10 +28,13 @@ def differences(
     """
     found = _counted(intended, live)
     by_mountpoint = {mount["mountpoint"]: mount for mount in live}
+    root = next((mount for mount in intended if mount["kind"] == ROOT), None)
     for mount in intended:
         restored = by_mountpoint.get(mount["mountpoint"])
         if restored is not None:
-            found.extend(_compare(mount, restored, paths, is_at))
+            # A bind from inside the root has the file system type that the root has on its host.
+            follows_root = root is not None and mount["root"] != "/" and _device(mount) == _device(root)
+            found.extend(_compare(mount, restored, paths, is_at, follows_root))
     return list(dict.fromkeys(found))
 
 
@@ -50,6 +53,7 @@ def _compare(
     restored: Mapping[str, Any],
     paths: Mapping[str, str],
     is_at: Callable[[str, str], bool],
+    follows_root: bool,
 ) -> list[str]:
     found = []
     mountpoint = mount["mountpoint"]
@@ -61,7 +65,7 @@ def _compare(
         before, after = mount[tag] is not None, restored[tag] is not None
         if before != after:
             found.append(f"{mountpoint} is {'no longer' if before else 'now'} {word}")
-    if mount["kind"] == INTERNAL and mount["fstype"] != restored["fstype"] and not _follows_root(mount):
+    if mount["kind"] == INTERNAL and mount["fstype"] != restored["fstype"] and not follows_root:
         found.append(f"{mountpoint} was a {mount['fstype']} and is now a {restored['fstype']}")
     if mount["kind"] in (ROOT, EXTERNAL):
         path = paths.get(mountpoint)
@@ -70,6 +74,5 @@ def _compare(
     return found
 
 
-def _follows_root(mount: Mapping[str, Any]) -> bool:
-    # A bind of a folder inside the root has the file system type of the root's host.
-    return bool(mount["root"] != "/")
+def _device(mount: Mapping[str, Any]) -> tuple[Any, Any]:
+    return mount.get("major"), mount.get("minor")

@@ -11,13 +11,21 @@ from typing import Any
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts, prefer
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import INTERNAL, Verdict, classify
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, is_decodable, parse
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
+    INTERNAL,
+    Settings,
+    Verdict,
+    classify,
+    predict,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
 
-def read_mounts(pid: int, proc: Proc) -> list[dict[str, Any]]:
+def read_mounts(pid: int, proc: Proc, settings: Settings | None = None) -> list[dict[str, Any]]:
     """All mounts of a process in plain JSON types; see the return values of the module mount_info.
+
+    The verdicts are what `criu dump` will decide with these settings, by default with no key at all.
 
     Raises WorkloadNotFound if the process is gone, MalformedMountinfo if its table cannot be understood.
     """
@@ -26,7 +34,16 @@ def read_mounts(pid: int, proc: Proc) -> list[dict[str, Any]]:
         raise WorkloadNotFound(f"Process {pid} has no mounts to read: it is gone.", "Look for the workload again.")
     host_rows = parse(proc.mountinfo("self"))
     host = HostMounts(host_rows)
-    return [_mount(row, verdict, host, pid, proc) for row, verdict in zip(rows, classify(rows, host_rows))]
+    predicted = predict(rows, host_rows, settings or Settings())
+    return [
+        {
+            **_mount(row, verdict, host, pid, proc),
+            "verdict": prediction.kind,
+            "verdict_reason": prediction.reason,
+            "auto_path": prediction.path,
+        }
+        for row, verdict, prediction in zip(rows, classify(rows, host_rows), predicted)
+    ]
 
 
 def _mount(row: MountRow, verdict: Verdict, host: HostMounts, pid: int, proc: Proc) -> dict[str, Any]:
@@ -37,6 +54,8 @@ def _mount(row: MountRow, verdict: Verdict, host: HostMounts, pid: int, proc: Pr
     visible = [path for path in paths if not path.hidden]
     return {
         **row.as_dict(),
+        "decodable": is_decodable(row.root) and is_decodable(row.mountpoint),
+        "shared_with_host": host.has_peer_group(row.shared),
         "kind": verdict.kind,
         "reason": verdict.reason,
         "type": path_type(inside) or "directory",

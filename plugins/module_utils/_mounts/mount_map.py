@@ -10,16 +10,22 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import check_plan
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.hazards import find_hazards, with_severities
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
+    ERROR,
     PRESENT,
     SHARED,
     SYNC,
+    WARNING,
     Gap,
     Mount,
     Plan,
     make_plan,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import parse_rules
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
 
 
@@ -39,11 +45,15 @@ def mount_map(parameters: Mapping[str, Any]) -> dict[str, Any]:
             "Call the module by its full name fleet.criu.mount_map, so that its action plugin runs.",
         )
     plan = make_plan(mounts, rules, parameters["keep_paths"], parameters["data"])
-    plan = replace(
-        plan, gaps=[*plan.gaps, *check_plan(plan, mounts, lambda path: _may_replace(path, workload, parameters))]
-    )
-    if plan.gaps and parameters["fail_on_gaps"]:
-        raise CriuError(describe_gaps(plan.gaps), facts=_result(plan))
+    found = [
+        *plan.gaps,
+        *check_plan(plan, mounts, lambda path: _may_replace(path, workload, parameters)),
+        *find_hazards(plan.entries, HostMounts(parse(Proc().mountinfo("self")))),
+    ]
+    plan = replace(plan, gaps=with_severities(found, parameters.get("severities") or {}))
+    errors = [gap for gap in plan.gaps if gap.severity == ERROR]
+    if errors and parameters["fail_on_gaps"]:
+        raise CriuError(describe_gaps(errors), facts=_result(plan))
     return _result(plan)
 
 
@@ -73,7 +83,8 @@ def _result(plan: Plan) -> dict[str, Any]:
         "dump_map": plan.dump_map,
         "restore_map": plan.restore_map,
         "entries": [entry.as_dict() for entry in plan.entries],
-        "gaps": [gap.as_dict() for gap in plan.gaps],
+        "gaps": [gap.as_dict() for gap in plan.gaps if gap.severity == ERROR],
+        "warnings": [gap.as_dict() for gap in plan.gaps if gap.severity == WARNING],
         "copies": plan.copies,
         "folders": plan.folders,
         "unused_rules": list(plan.unused_rules),

@@ -11,6 +11,18 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def folders_of(path: str) -> list[str]:
+    """Every folder that `path` is below, from `/` to `path` itself: to look them up, instead of comparing with each."""
+    found = ["/"] if path.startswith("/") else []
+    end = path.find("/", 1)
+    while end != -1:
+        found.append(path[:end])
+        end = path.find("/", end + 1)
+    if path != "/":
+        found.append(path)
+    return found
+
+
 def relative(path: str, folder: str) -> str:
     """What comes after `folder` in a `path` below it, with no leading slash; empty if they are equal."""
     return path[len(folder.rstrip("/")) :].lstrip("/")

@@ -12,11 +12,15 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, problem
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import Rule, decide
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, ROOT
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, PRIVATE_FILE_SYSTEMS, ROOT
 
 DIRECTORY = "directory"
 FILE = "file"
 OTHER = "other"
+
+ERROR = "error"
+WARNING = "warning"
+IGNORE = "ignore"
 
 PRESENT = "present"
 SHARED = "shared"
@@ -28,12 +32,16 @@ _RESERVED_PREFIX = "CRIU:"
 
 @dataclass(frozen=True)
 class Gap:
-    """What keeps a workload from being moved: `mountpoint` inside the workload, why, and what to write or do."""
+    """What keeps a workload from being moved: `mountpoint` inside the workload, why, and what to write or do.
+
+    With `severity` `WARNING` it does not keep it, but somebody should know.
+    """
 
     code: str
     mountpoint: str
     reason: str
     remedy: str
+    severity: str = ERROR
 
     def as_dict(self) -> dict[str, str]:
         """The gap in plain JSON types."""
@@ -52,6 +60,13 @@ class Mount:
     host_path: str | None
     root: str = "/"
     deleted: bool = False
+    major: int = 0
+    minor: int = 0
+    mount_options: Sequence[str] = ()
+    shared: int | None = None
+    master: int | None = None
+    shared_with_host: bool = False
+    decodable: bool = True
 
     @classmethod
     def from_dict(cls, mount: Mapping[str, Any]) -> Mount:
@@ -151,7 +166,8 @@ def make_plan(
     `keep` keeps the source's path for a mount that no rule covers. `data` says for a mountpoint how its contents get
     to the target: `PRESENT` (the default), `SHARED` or `SYNC`.
     """
-    planned = [mount for mount in mounts if mount.kind in (ROOT, EXTERNAL)]
+    everything = list(mounts)
+    planned = [mount for mount in everything if mount.kind in (ROOT, EXTERNAL)]
     how = dict(data or {})
     draft = _Draft()
     for mount in planned:
@@ -166,12 +182,18 @@ def make_plan(
             )
         )
     draft.gaps.extend(_clashes(draft.entries))
+    draft.gaps.extend(_stacks(everything))
     draft.gaps.extend(_overlaps(draft.entries))
     return Plan(
         draft.entries,
         draft.gaps,
         [str(rule) for rule in rules if rule not in draft.used],
     )
+
+
+def is_usable_key(key: str) -> bool:
+    """Whether CRIU can take it: an empty key means auto detection, and some are its own (criu(8), --external)."""
+    return bool(key) and not key.startswith(_RESERVED_PREFIX) and "\n" not in key
 
 
 def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draft: _Draft) -> None:
@@ -181,9 +203,7 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
         draft.used.add(decision.rule)
     draft.gaps.extend(_mount_gaps(mount))
     if rule is None:
-        draft.gaps.append(
-            Gap("no_rule", mount.mountpoint, f"no rule says where {_what(mount)} is on the target", _suggestion(mount))
-        )
+        draft.gaps.append(_no_rule(mount))
         return
     for other in decision.contradicting:
         draft.gaps.append(
@@ -196,7 +216,16 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
             )
         )
     path = rule.target_path(mount.host_path)
-    if data == SYNC and mount.host_path is None:
+    if data == SYNC and mount.type == OTHER:
+        draft.gaps.append(
+            Gap(
+                "not_copyable",
+                mount.mountpoint,
+                "a socket or a device is mounted here, which a copy cannot bring to the target",
+                "Make sure that the target has it, and use data: present.",
+            )
+        )
+    elif data == SYNC and mount.host_path is None:
         draft.gaps.append(
             Gap(
                 "no_host_path",
@@ -217,16 +246,26 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
     if path is None:
         return
     key = (rule.key or mount.mountpoint) if mount.kind == EXTERNAL else None
-    if key is not None and (key.startswith(_RESERVED_PREFIX) or "\n" in key):
+    if key is not None and not is_usable_key(key):
         draft.gaps.append(
             Gap("bad_key", mount.mountpoint, f"CRIU cannot take the key {key!r}", "Choose another 'key' in the rule.")
         )
     draft.entries.append(Entry(mount, key, path, str(rule), data))
 
 
+def _no_rule(mount: Mount) -> Gap:
+    reason = f"no rule says where {_what(mount)} is on the target"
+    if mount.root == "/" and mount.fstype in PRIVATE_FILE_SYSTEMS:
+        reason += f"; CRIU alone would make a private copy of this {mount.fstype} of the host without a word"
+        return Gap("private_copy", mount.mountpoint, reason, _suggestion(mount))
+    return Gap("no_rule", mount.mountpoint, reason, _suggestion(mount))
+
+
 def _mount_gaps(mount: Mount) -> list[Gap]:
     gaps = []
     reason = problem(mount.mountpoint)
+    if not mount.decodable:
+        reason = "it is not UTF-8"
     if reason is not None:
         gaps.append(
             Gap(
@@ -250,23 +289,37 @@ def _mount_gaps(mount: Mount) -> list[Gap]:
 
 
 def _clashes(entries: Sequence[Entry]) -> list[Gap]:
-    gaps: list[Gap] = []
-    by_key: dict[str, list[Entry]] = defaultdict(list)
+    by_key: dict[str, dict[str, None]] = defaultdict(dict)
     for entry in entries:
         if entry.key is not None:
-            by_key[entry.key].append(entry)
-    for key, users in by_key.items():
-        mountpoints = [entry.mount.mountpoint for entry in users]
-        if len(users) == 1:
-            continue
-        if len(set(mountpoints)) == 1:
-            reason = f"{len(users)} mounts are stacked here; CRIU would restore all of them from one path ({key})"
-            remedy = "Unmount the covered one."
-        else:
-            reason = f"the key {key} would stand for {len(users)} mounts: {', '.join(mountpoints)}"
-            remedy = "Give each rule a 'key' of its own, or leave 'key' out."
-        gaps.extend(Gap("key_clash", mountpoint, reason, remedy) for mountpoint in dict.fromkeys(mountpoints))
-    return gaps
+            by_key[entry.key][entry.mount.mountpoint] = None
+    return [
+        Gap(
+            "key_clash",
+            mountpoint,
+            f"the key {key} would stand for {len(users)} mounts: {', '.join(users)}",
+            "Give each rule a 'key' of its own, or leave 'key' out.",
+        )
+        for key, users in by_key.items()
+        if len(users) > 1
+        for mountpoint in users
+    ]
+
+
+def _stacks(mounts: Sequence[Mount]) -> list[Gap]:
+    by_mountpoint: dict[str, list[Mount]] = defaultdict(list)
+    for mount in mounts:
+        by_mountpoint[mount.mountpoint].append(mount)
+    return [
+        Gap(
+            "key_clash",
+            mountpoint,
+            f"{len(stack)} mounts are stacked here; CRIU would restore all of them from the path of one",
+            "Unmount the covered one, or what covers it.",
+        )
+        for mountpoint, stack in by_mountpoint.items()
+        if len(stack) > 1 and any(mount.kind == EXTERNAL for mount in stack)
+    ]
 
 
 def _overlaps(entries: Sequence[Entry]) -> list[Gap]:

@@ -14,16 +14,20 @@ def evaluate_selects(
     rules: Iterable[Mapping[str, Any]],
     mounts: Sequence[Mapping[str, Any]],
     search: Callable[[str, Any], Any],
-) -> list[dict[str, Any]]:
+) -> list[Any]:
     """The same rules, each `select` rule with the `mount_ids` that its expression is true for.
 
     `mounts` are as the module mount_info returns them, `search` is `jmespath.search`. True is what JMESPath calls
     true: not false, not null, not empty. Raises BadRule for an expression that does not parse or cannot be applied.
     """
-    return [
-        {**rule, "mount_ids": _matching(str(rule["select"]), mounts, search)} if rule.get("select") else dict(rule)
-        for rule in rules
-    ]
+    return [_evaluated(rule, mounts, search) for rule in rules]
+
+
+def _evaluated(rule: Any, mounts: Sequence[Mapping[str, Any]], search: Callable[[str, Any], Any]) -> Any:
+    # A rule that is no dictionary is for the module to refuse, with its place and what to write.
+    if not isinstance(rule, Mapping) or not rule.get("select"):
+        return dict(rule) if isinstance(rule, Mapping) else rule
+    return {**rule, "mount_ids": _matching(str(rule["select"]), mounts, search)}
 
 
 def _matching(expression: str, mounts: Sequence[Mapping[str, Any]], search: Callable[[str, Any], Any]) -> list[int]:

@@ -35,6 +35,7 @@ class HostMounts:
         self._by_parent: dict[int, list[MountRow]] = defaultdict(list)
         known = {row.mount_id for row in rows}
         self._top: MountRow | None = None
+        self._peer_groups = {row.shared for row in rows if row.shared is not None}
         for row in rows:
             self._by_device[row.device].append(row)
             if row.parent_id == row.mount_id or row.parent_id not in known:
@@ -60,6 +61,10 @@ class HostMounts:
             HostPath(path, host_row.mount_id, hidden, _reason(row, host_row, hidden))
             for hidden, _depth, _length, host_row, path in found
         ]
+
+    def has_peer_group(self, shared: int | None) -> bool:
+        """Whether a mount of the host is in this peer group."""
+        return shared in self._peer_groups
 
     def mount_at(self, path: str) -> MountRow | None:
         """The mount that a path without symlinks leads to, found as the kernel does: from mount to mount downwards."""

@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Iterable
+from functools import lru_cache
+from typing import Any, Iterable, Mapping, NamedTuple
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import MalformedMountinfo
 
 DELETED = "//deleted"
 
 _ESCAPED = re.compile(r"\\([0-3][0-7]{2})")
-_DEVICE = re.compile(r"([0-9]+):([0-9]+)\Z")
-_NUMBER = re.compile(r"[0-9]+\Z")
+# What the kernel writes as an octal escape: in paths, and in types and sources.
+_PATH_ESCAPES = str.maketrans({character: f"\\{ord(character):03o}" for character in " \t\n\\"})
+_NAME_ESCAPES = {**_PATH_ESCAPES, ord("#"): "\\043"}
 
 
-@dataclass(frozen=True)
-class MountRow:
+# A named tuple, because a frozen dataclass takes five times as long to make, and there may be 100,000.
+class MountRow(NamedTuple):
     """One row of a mountinfo file, in the order and with the names of proc(5).
 
     Paths are unescaped; `super_options` are as the kernel prints them, because a comma inside one is told from the
@@ -48,29 +49,36 @@ class MountRow:
     @property
     def shared(self) -> int | None:
         """The peer group that this mount is in, if any."""
-        return self._tag("shared")
+        return self._tag("shared:")
 
     @property
     def master(self) -> int | None:
         """The peer group that this mount is a slave of, if any."""
-        return self._tag("master")
+        return self._tag("master:")
 
     @property
     def propagate_from(self) -> int | None:
         """The nearest dominant peer group under the process's root, if any."""
-        return self._tag("propagate_from")
+        return self._tag("propagate_from:")
 
     @property
     def unbindable(self) -> bool:
         """Whether the mount refuses to be bind mounted."""
         return "unbindable" in self.optional_fields
 
-    def _tag(self, name: str) -> int | None:
+    def _tag(self, prefix: str) -> int | None:
         for text in self.optional_fields:
-            tag, _colon, value = text.partition(":")
-            if tag == name and _NUMBER.match(value):
-                return int(value)
+            if text.startswith(prefix) and _is_number(text[len(prefix) :]):
+                return int(text[len(prefix) :])
         return None
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> MountRow:
+        """The row that `as_dict` gave these fields for; further ones are passed over.
+
+        A byte that was no UTF-8 stays what `as_dict` made of it. Raises MalformedMountinfo, which names the field.
+        """
+        return cls(**{name: _field(fields, name, kind) for name, kind in _FIELD_KINDS.items()})
 
     def as_dict(self) -> dict[str, Any]:
         """The row in plain JSON types, as modules return it; undecodable bytes are shown as `\\xNN`."""
@@ -106,6 +114,8 @@ def format_table(rows: Iterable[MountRow]) -> str:
 
 def printable(text: str) -> str:
     """Text that JSON can carry: a byte that is no UTF-8 becomes `\\xNN`."""
+    if text.isascii():
+        return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -123,30 +133,45 @@ def _parse_line(line: str, number: int) -> MountRow:
         raise _malformed(line, number, "the separator '-' is missing") from None
     if len(fields) != separator + 4:
         raise _malformed(line, number, "three fields must follow the separator '-'")
-    device = _DEVICE.match(fields[2])
-    if device is None:
-        raise _malformed(line, number, f"'{fields[2]}' is no device number MAJOR:MINOR")
-    for name, value in (("mount ID", fields[0]), ("parent ID", fields[1])):
-        if not _NUMBER.match(value):
-            raise _malformed(line, number, f"'{value}' is no {name}")
-    root, mountpoint = _unescape(fields[3]), _unescape(fields[4])
+    mount_id, parent_id, device, root, mountpoint, mount_options = fields[:6]
+    fstype, source, super_options = fields[separator + 1 :]
+    major, _colon, minor = device.partition(":")
+    if not (_is_number(major) and _is_number(minor)):
+        raise _malformed(line, number, f"'{device}' is no device number MAJOR:MINOR")
+    if not _is_number(mount_id):
+        raise _malformed(line, number, f"'{mount_id}' is no mount ID")
+    if not _is_number(parent_id):
+        raise _malformed(line, number, f"'{parent_id}' is no parent ID")
+    if "\\" in line:
+        root, mountpoint, fstype, source = map(_unescape, (root, mountpoint, fstype, source))
     if not mountpoint.startswith("/"):
         raise _malformed(line, number, f"the mountpoint '{mountpoint}' is not absolute")
     deleted = root.endswith(DELETED)
     return MountRow(
-        mount_id=int(fields[0]),
-        parent_id=int(fields[1]),
-        major=int(device.group(1)),
-        minor=int(device.group(2)),
-        root=root[: -len(DELETED)] if deleted else root,
-        mountpoint=mountpoint,
-        mount_options=tuple(fields[5].split(",")),
-        optional_fields=tuple(fields[6:separator]),
-        fstype=_unescape(fields[separator + 1]),
-        source=_unescape(fields[separator + 2]),
-        super_options=tuple(fields[separator + 3].split(",")),
-        deleted=deleted,
+        int(mount_id),
+        int(parent_id),
+        int(major),
+        int(minor),
+        root[: -len(DELETED)] if deleted else root,
+        mountpoint,
+        _options(mount_options),
+        tuple(fields[6:separator]),
+        fstype,
+        source,
+        tuple(super_options.split(",")),
+        deleted,
     )
+
+
+@lru_cache(maxsize=256)
+def _options(text: str) -> tuple[str, ...]:
+    # A large table has few different ones: one tuple for each is quicker and smaller than one for each row.
+    return tuple(text.split(","))
+
+
+def _is_number(text: str) -> bool:
+    # isdigit alone is true of other scripts' digits too.
+    return text.isdigit() and text.isascii()
 
 
 def _malformed(line: str, number: int, reason: str) -> MalformedMountinfo:
@@ -164,13 +189,13 @@ def _format_row(row: MountRow) -> str:
             str(row.mount_id),
             str(row.parent_id),
             row.device,
-            _escape(root),
-            _escape(row.mountpoint),
+            root.translate(_PATH_ESCAPES),
+            row.mountpoint.translate(_PATH_ESCAPES),
             ",".join(row.mount_options),
             *row.optional_fields,
             "-",
-            _escape(row.fstype),
-            _escape(row.source, "#"),
+            row.fstype.translate(_NAME_ESCAPES),
+            row.source.translate(_NAME_ESCAPES),
             ",".join(row.super_options),
         ]
     )
@@ -193,5 +218,30 @@ def _bytes_of(text: str) -> bytes:
     )
 
 
-def _escape(text: str, further: str = "") -> str:
-    return "".join(f"\\{ord(character):03o}" if character in " \t\n\\" + further else character for character in text)
+_FIELD_KINDS: Mapping[str, type] = {
+    "mount_id": int,
+    "parent_id": int,
+    "major": int,
+    "minor": int,
+    "root": str,
+    "mountpoint": str,
+    "mount_options": tuple,
+    "optional_fields": tuple,
+    "fstype": str,
+    "source": str,
+    "super_options": tuple,
+    "deleted": bool,
+}
+
+
+def _field(fields: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = fields.get(name)
+    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    if kind is not tuple and isinstance(value, kind):
+        return value
+    raise MalformedMountinfo(
+        f"A mount has {value!r} as '{name}', which mountinfo cannot have.",
+        "Give the rows as the filter fleet.criu.mountinfo or the module fleet.criu.mount_info returned them.",
+        {"field": name},
+    )

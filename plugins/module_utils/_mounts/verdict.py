@@ -48,8 +48,8 @@ _KERNEL_FILE_SYSTEMS = frozenset(
     }
 )
 # The same, but CRIU saves and recreates their contents, so they must be the workload's alone.
-_PRIVATE_FILE_SYSTEMS = frozenset({"tmpfs", "overlay", "autofs"})
-_KNOWN_FILE_SYSTEMS = _KERNEL_FILE_SYSTEMS | _PRIVATE_FILE_SYSTEMS
+PRIVATE_FILE_SYSTEMS = frozenset({"tmpfs", "overlay", "autofs"})
+_KNOWN_FILE_SYSTEMS = _KERNEL_FILE_SYSTEMS | PRIVATE_FILE_SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class _Tree:
 
     def _inside(self, row: MountRow) -> Verdict:
         if row.root == "/":
-            if row.fstype in _PRIVATE_FILE_SYSTEMS:
+            if row.fstype in PRIVATE_FILE_SYSTEMS:
                 return Verdict(INTERNAL, f"it is a {row.fstype}, which CRIU saves with its contents")
             if row.fstype in self._known:
                 return Verdict(INTERNAL, f"CRIU mounts {row.fstype} anew")
@@ -175,7 +175,9 @@ class _Tree:
         )
 
     def _holds(self, source: MountRow, row: MountRow) -> bool:
-        return source is not row and is_below(row.root, source.root)
+        # A whole file system that CRIU cannot mount anew is no help, however often it is mounted.
+        is_given = source.mount_id in self._outside or source.fstype in self._known
+        return source is not row and is_given and is_below(row.root, source.root)
 
     def _unreachable_sharing(self, row: MountRow) -> Verdict | None:
         if row.master is None or row.master in self._peer_groups:
@@ -196,7 +198,7 @@ def _is_peer(row: MountRow, host: MountRow) -> bool:
 def _needs_key(row: MountRow, verdict: Verdict, host_devices: frozenset[str]) -> Verdict:
     if verdict.kind in FATAL:
         return Verdict(EXTERNAL, verdict.reason)
-    if verdict.kind == INTERNAL and row.root == "/" and row.fstype in _PRIVATE_FILE_SYSTEMS:
+    if verdict.kind == INTERNAL and row.root == "/" and row.fstype in PRIVATE_FILE_SYSTEMS:
         if row.device in host_devices:
             return Verdict(
                 EXTERNAL,

@@ -24,7 +24,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 
 RUN_FOLDER = Path("/run/fleet.criu/transfer")
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 _PUBLIC_KEY = re.compile(r"(ssh-[a-z0-9-]+) ([A-Za-z0-9+/=]+)")
 
 _HEAD = """# Made for one move; removed with it.
@@ -83,8 +83,7 @@ def arm(receiver: Receiver, runner: Runner) -> list[str]:
 
 def is_armed(name: str, user: str = "root") -> bool:
     """Whether anything of this transfer is still here."""
-    keys = _keys_file(user)
-    return transfer_folder(name).exists() or (keys.is_file() and _tag(name) in keys.read_text("utf-8", "replace"))
+    return transfer_folder(name).exists() or any(_is_of(line, name) for line in _lines(_keys_file(user)))
 
 
 def disarm(name: str, user: str = "root") -> None:
@@ -116,6 +115,8 @@ def _host_keys(runner: Runner) -> list[str]:
 def _configuration(modules: Mapping[str, str]) -> str:
     sections = [_HEAD]
     for name, path in modules.items():
+        if not _NAME.match(name):
+            raise CriuError(f"{name!r} cannot name a folder of a transfer.", "Use letters, digits, '.', '_' and '-'.")
         if "\n" in path:
             raise CriuError(f"rsync cannot be told of the path {path!r}.", "Use a path without a newline.")
         # The last slash guards blanks and a backslash at the end of the path (rsyncd.conf(5), FILE FORMAT).
@@ -134,14 +135,24 @@ def _keys_file(user: str) -> Path:
         raise CriuError(f"There is no user {user} here.", "Name the user for transfers.") from None
 
 
+def _lines(path: Path) -> list[str]:
+    # Only a newline parts two keys; a user's own lines must come out as they went in, whatever bytes they have.
+    text = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+    return text.split("\n")[:-1] if text.endswith("\n") else [line for line in text.split("\n") if line]
+
+
+def _is_of(line: str, name: str) -> bool:
+    return line.rstrip().endswith(" " + _tag(name))
+
+
 def _rewrite_keys(user: str, name: str, line: str | None) -> None:
     with locked(RUN_FOLDER / ".lock"):
         _replace_line(_keys_file(user), user, name, line)
 
 
 def _replace_line(path: Path, user: str, name: str, line: str | None) -> None:
-    old = path.read_text("utf-8", "surrogateescape").splitlines() if path.is_file() else []
-    new = [entry for entry in old if not entry.rstrip().endswith(" " + _tag(name))]
+    old = _lines(path)
+    new = [entry for entry in old if not _is_of(entry, name)]
     if line is not None:
         new.append(line)
     if new == old:

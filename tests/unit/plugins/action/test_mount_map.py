@@ -101,7 +101,6 @@ def test_without_mounts_a_select_rule_is_true_for_none(action: Action, mounts: A
     assert action.rules(SELECT, mounts=mounts)[0]["mount_ids"] == []
 
 
-@pytest.mark.xfail(reason="JMESPath functions do not take the tagged strings of ansible-core for strings")
 @pytest.mark.usefixtures("jmespath")
 @pytest.mark.parametrize("expression", ["starts_with(mountpoint, '/d')", "contains(fstype, 'nfs')"])
 def test_functions_work_on_mounts_that_were_written_in_a_playbook(action: Action, expression: str) -> None:
@@ -111,7 +110,6 @@ def test_functions_work_on_mounts_that_were_written_in_a_playbook(action: Action
     assert action.rules({"select": expression, "keep": True}, mounts=tagged)[0]["mount_ids"] == [2]
 
 
-@pytest.mark.xfail(reason="a rule that is no dictionary beside a select rule is a traceback", raises=AttributeError)
 @pytest.mark.usefixtures("jmespath")
 def test_a_rule_that_is_no_dictionary_is_left_to_the_module(action: Action) -> None:
     assert action.rules(SELECT, "text")[1] == "text"

@@ -100,7 +100,6 @@ def test_undecodable_bytes_of_mountinfo_are_surrogates(proc: FakeProc) -> None:
     assert proc.mountinfo(42) == "é\udcff\n"
 
 
-@pytest.mark.xfail(reason="files are read with universal newlines")
 def test_a_carriage_return_is_a_character_like_any_other(proc: FakeProc) -> None:
     proc.add(42)
     (proc.folder / "42" / "mountinfo").write_bytes(b"/a\rb\n")

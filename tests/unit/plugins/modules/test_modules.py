@@ -15,6 +15,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.plugins.module_utils._transfer import receive
 from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
@@ -55,6 +56,7 @@ class Scene:
         self.data.mkdir()
         (self.box / "data").symlink_to(self.data)
         self.proc = FakeProc(folder / "proc")
+        monkeypatch.setattr(mount_map, "Proc", lambda: self.proc)
         self.criu = FakeCriu(folder, self.proc)
         self.criu.restores = self.start
         self.runner = FakeRunner()
@@ -353,6 +355,12 @@ def test_dump_passes_its_options_on(scene: Scene) -> None:
         *["--leave-running", "--link-remap", "--ghost-limit", "7", "--network-lock", "iptables", "--timeout", "9"],
         *["--tcp-established", "--shell-job", "--file-locks", "--ext-unix-sk", "--manage-cgroups=ignore", "-v4"],
     ]
+
+
+def test_dump_refuses_a_process_that_started_at_another_time(scene: Scene) -> None:
+    with pytest.raises(Failed) as caught:
+        scene.dump(start_time=4999)
+    assert "does not run here as process 42" in caught.value.result["msg"]
 
 
 def test_dump_locks_the_network_with_nftables_by_default(scene: Scene) -> None:

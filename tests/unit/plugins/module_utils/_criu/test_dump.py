@@ -219,11 +219,11 @@ def test_a_map_that_does_not_fit_the_mounts_is_refused(
     bench: Bench, dump_map: list[dict[str, str]], without_key: list[str], matching_nothing: list[str]
 ) -> None:
     error = refused(bench, CriuError, "The mount map does not fit the workload", dump_map=dump_map)
-    assert error.facts == {"without_key": without_key, "matching_nothing": matching_nothing}
+    assert error.facts["without_key"] == without_key
+    assert error.facts["matching_nothing"] == matching_nothing
     assert all(mountpoint in error.message for mountpoint in without_key + matching_nothing)
 
 
-@pytest.mark.xfail(reason="keys are not checked by the dump itself")
 @pytest.mark.parametrize(
     "keys",
     [
@@ -240,7 +240,6 @@ def test_keys_that_criu_would_misunderstand_are_refused(bench: Bench, keys: list
     refused(bench, CriuError, "key", dump_map=dump_map)
 
 
-@pytest.mark.xfail(reason="mounts stacked on an external one are not checked by the dump itself")
 @pytest.mark.parametrize(
     "over", ["103 101 0:51 / /data rw - tmpfs tmpfs rw", "103 101 8:1 /srv/more /data rw - ext4 /dev/sda1 rw"]
 )
@@ -251,7 +250,6 @@ def test_a_mount_over_an_external_one_is_refused(bench: Bench, over: str) -> Non
     refused(bench, CriuError, "/data")
 
 
-@pytest.mark.xfail(reason="CRIU is told of the printable form of a mountpoint, which matches nothing")
 def test_an_external_mount_at_a_place_that_is_no_utf8_is_refused(bench: Bench) -> None:
     bench.proc.remove(PID)
     bench.mounts.append(r"103 100 8:1 /srv/more /more\377 rw - ext4 /dev/sda1 rw")
@@ -328,7 +326,6 @@ def test_the_image_set_of_another_boot_is_not_taken_for_it(bench: Bench) -> None
         bench.dump()
 
 
-@pytest.mark.xfail(reason="a copy made with leave_running is taken for the dump of a workload that ended later")
 def test_a_copy_of_a_workload_that_ran_on_and_ended_later_is_not_its_dump(bench: Bench) -> None:
     bench.dump(leave_running=True)
     bench.proc.remove(PID)
@@ -372,7 +369,6 @@ def test_the_complete_image_set_of_this_very_workload_is_not_replaced_when_it_is
     assert bench.dump(replace=True) == Dumped(first.manifest, changed=False)
 
 
-@pytest.mark.xfail(reason="replace removes every file of whatever folder it is given")
 @pytest.mark.parametrize("check_only", [True, False])
 def test_a_folder_with_other_files_than_images_is_not_emptied(bench: Bench, check_only: bool) -> None:
     bench.images.mkdir()
@@ -382,7 +378,6 @@ def test_a_folder_with_other_files_than_images_is_not_emptied(bench: Bench, chec
     assert bench.left == ["passwd"]
 
 
-@pytest.mark.xfail(reason="replace removes the complete image set of a workload that is gone")
 def test_the_complete_image_set_of_another_workload_is_not_replaced(bench: Bench) -> None:
     first = bench.dump(name="postgres")
     bench.start(start_time=START + 1)
@@ -396,7 +391,7 @@ def test_the_complete_image_set_of_another_workload_is_not_replaced(bench: Bench
 
 def test_a_dump_that_criu_refuses_leaves_its_log_alone(bench: Bench, host: Path) -> None:
     bench.criu.dies_before = True
-    bench.criu.log = "(00.1) Error (criu/tty.c:1): tty: Found dangling tty\n(00.1) Error (a.c:1): Timeout reached\n"
+    bench.criu.log = "(00.1) Error (criu/tty.c:1): gremlins\n(00.1) Error (a.c:1): Timeout reached\n"
     with pytest.raises(CommandFailed, match=r"The dump of redis \(pid 42\) failed \(exit status 1\)") as caught:
         bench.dump()
     assert caught.value.facts["log"] == str(host / "log" / "images-dump.log")
@@ -434,7 +429,6 @@ def test_a_dump_may_be_tried_again_after_it_failed(bench: Bench) -> None:
     assert bench.dump().changed
 
 
-@pytest.mark.xfail(reason="the log of an attempt before is read if CRIU ends before it opens its own")
 def test_the_log_of_an_earlier_attempt_is_not_taken_for_this_one(bench: Bench) -> None:
     bench.images.mkdir()
     (bench.images / "dump.log").write_text("Error (a.c:1): something long ago\n")
@@ -459,7 +453,6 @@ def test_images_are_kept_if_the_workload_is_gone_whatever_happened(bench: Bench)
     assert {"inventory.img", "pages-1.img"} <= set(bench.left)
 
 
-@pytest.mark.xfail(reason="another process with the pid of a workload that is gone has its images removed")
 def test_images_are_kept_if_another_process_has_the_pid_by_then(bench: Bench) -> None:
     bench.criu.asks = False
     remove = bench.proc.remove

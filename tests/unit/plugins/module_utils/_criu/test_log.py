@@ -14,7 +14,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.log import (
     failure,
     remedy_for,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
+
+PLACES = Places([{"mount_id": 101, "mountpoint": "/data"}], [{"mountpoint": "/data", "key": "data"}])
 
 LOG = """\
 (00.000081) Version: 4.1.1 (gitid 0)
@@ -25,7 +28,7 @@ LOG = """\
 
 
 def test_error_lines_are_without_time_pid_and_source_position() -> None:
-    assert error_lines(LOG) == ["mnt: 101:/data doesn't have a proper root mount", "Dumping FAILED."]
+    assert error_lines(LOG) == ["mnt: 101:/data doesn't have a proper root mount"]
 
 
 @pytest.mark.parametrize(
@@ -37,17 +40,13 @@ def test_error_lines_are_without_time_pid_and_source_position() -> None:
         "Error (criu/a.c:1): text",
         "     1: Error (criu/a.c:1): text",
         "(00.1) Error (criu/a.c:1): text   ",
+        "pie: 1: Error (criu/pie/restorer.c:1835): text",
+        "(00.054878) pie: 33928: Error (criu/pie/restorer.c:1832): text",
+        "(00.054878) pie: Error (criu/pie/restorer.c:1832): text",
     ],
 )
 def test_forms_of_error_lines(line: str) -> None:
     assert error_lines(line) == ["text"]
-
-
-@pytest.mark.xfail(reason="error lines of the restorer begin with 'pie: PID:'")
-def test_error_lines_of_the_restorer() -> None:
-    assert error_lines("(00.054878) pie: 33928: Error (criu/pie/restorer.c:1832): Unable to create a thread") == [
-        "Unable to create a thread"
-    ]
 
 
 @pytest.mark.parametrize(
@@ -58,50 +57,25 @@ def test_other_lines_are_none(line: str) -> None:
     assert error_lines(line) == []
 
 
-@pytest.mark.parametrize("text", ["Can't setup RLIMIT_NOFILE for self", "cg: cgroupd: recv req error -1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted",
+        "cg: cgroupd: recv req error: Operation not permitted",
+        "Dumping FAILED.",
+        "Restoring FAILED.",
+        "Pre-dumping FAILED.",
+    ],
+)
 def test_errors_that_are_never_the_cause_are_left_out(text: str) -> None:
-    assert error_lines(f"(00.1) Error (a.c:1): {text}\n(00.2) Error (a.c:2): the cause\n") == ["the cause"]
+    log = f"(00.1) Error (a.c:1): {text}\n(00.2) Error (a.c:2): the cause\n(00.3) Error (a.c:3): {text}\n"
+    assert error_lines(log) == ["the cause"]
+    assert remedy_for([text]) == ""
 
 
 def test_an_error_that_is_repeated_is_told_once_at_its_first_place() -> None:
     text = "Error (a.c:1): one\nError (a.c:2): two\n(00.1) Error (a.c:3): one\n"
     assert error_lines(text) == ["one", "two"]
-
-
-@pytest.mark.parametrize(
-    ("error", "word"),
-    [
-        ("mnt: 101:/data doesn't have a proper root mount", "mount_info"),
-        ("mnt: Mount 1 /x (master_id: 2 shared_id: 0) has unreachable sharing. Try --enable-external-masters.", "key"),
-        ("Can't lookup mount=5 for fd=1 path=/dev/pts/0", "standard output"),
-        ("The root task has another root than mntns", "pivot_root"),
-        ("mnt: No mapping for ID:(null) mountpoint", "restore map"),
-        ("mnt-v2: Failed to open_tree /srv/x: No such file or directory", "missing on this host"),
-        ("mnt-v2: Failed to move_mount from 1 to 2: Invalid argument", "symlink"),
-        ("mnt: Can't stat mountpoint /x: No such file or directory", "create it"),
-        ("inet: Can't get 1:16 opt: Operation not supported", "CRIU 4.2"),
-        ("inet: Connected TCP socket, consider using --tcp-established", "tcp_established"),
-        ("inet: Can't bind inet socket (id 3): Cannot assign requested address", "listens"),
-        ("sk unix: External socket is used. Consider using --ext-unix-sk option.", "ext_unix_sk"),
-        ("Some file locks are hold by dumping tasks! You can try --file-locks to dump them.", "file_locks"),
-        ("Can't dump ghost file /x of 2000000 size, increase limit", "ghost_limit"),
-        ("Can't create link remap for /x. Use link-remap option.", "link_remap"),
-        ("File x has bad size 1 (expect 2)", "copy it again"),
-        ("File x has bad build-ID", "same package"),
-        ("files: Can't open file x on restore: No such file or directory", "copy the root"),
-        ("Locking network failed", "network_lock"),
-        ('execvp("iptables-restore", ...) failed: No such file or directory', "nftables"),
-        ("Pid 5 do not match expected 4", "pid namespace"),
-        ("Can't fork for 5: File exists", "in use"),
-        ("tty: 5 is not a session leader", "setsid"),
-        ("A session leader of 3(3) is outside of its pid namespace", "setsid inside"),
-        ("cg: Cgroup dir cpu/x doesn't exist", "manage_cgroups"),
-        ("Can't write: No space left on device", "space"),
-        ("Timeout reached. Try to interrupt: 5", "timeout"),
-    ],
-)
-def test_an_error_that_we_know_has_a_remedy(error: str, word: str) -> None:
-    assert word in remedy_for(["something else", error, "Dumping FAILED."])
 
 
 def test_the_first_error_that_we_know_decides() -> None:
@@ -114,21 +88,77 @@ def test_an_unknown_error_has_no_remedy() -> None:
     assert remedy_for([]) == ""
 
 
-def test_a_failure_carries_criu_s_words_the_remedy_and_where_the_log_is(tmp_path: Path, host: Path) -> None:
+def test_a_failure_carries_criu_s_words_the_diagnosis_and_where_the_log_is(tmp_path: Path, host: Path) -> None:
     log = tmp_path / "dump.log"
     log.write_text(LOG)
     kept = host / "log" / f"{tmp_path.name}-dump.log"
-    error = failure("The dump of redis", Completed(1, "out", "err"), log)
-    assert error.message == (
-        "The dump of redis failed (exit status 1). CRIU says: mnt: 101:/data doesn't have a proper root mount | "
-        f"Dumping FAILED.. The log is {kept}."
-    )
-    assert error.remedy.startswith("An external mount has no key")
+    error = failure("The dump of redis", Completed(1, "out", "err"), log, PLACES)
+    (diagnosis,) = error.facts["diagnosis"]
+    assert diagnosis["what"] == "mnt: 101:/data doesn't have a proper root mount"
+    assert "/data" in diagnosis["where"]
+    assert error.message.startswith("The dump of redis failed (exit status 1). ")
+    assert diagnosis["where"].lower() in error.message.lower()
+    assert diagnosis["why"] in error.message
+    assert error.message.endswith(f" CRIU says: mnt: 101:/data doesn't have a proper root mount. The log is {kept}.")
+    assert error.remedy == diagnosis["remedy"]
+    assert error.remedy
     assert error.facts == {
-        "criu_errors": ["mnt: 101:/data doesn't have a proper root mount", "Dumping FAILED."],
+        "criu_errors": ["mnt: 101:/data doesn't have a proper root mount"],
+        "diagnosis": [diagnosis],
         "log": str(kept),
         "rc": 1,
     }
+
+
+def test_without_places_ids_are_told_as_they_are(tmp_path: Path) -> None:
+    log = tmp_path / "restore.log"
+    log.write_text("Error (criu/mount.c:3130): mnt: No mapping for 604:(null) mountpoint\n")
+    assert failure("It", Completed(1), log).facts["diagnosis"][0]["where"] == "mount ID 604"
+    assert failure("It", Completed(1), log, PLACES).facts["diagnosis"][0]["where"].startswith("mount ID 604, which")
+
+
+@pytest.mark.parametrize("time", ["", "(00.012345) "])
+def test_an_unknown_error_is_shown_with_the_lines_just_before_it(tmp_path: Path, time: str) -> None:
+    log = tmp_path / "dump.log"
+    lines = [
+        "too early",
+        "one",
+        "Warn  (criu/a.c:1): two",
+        "Error (criu/util.c:1533): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted",
+        "Error (criu/b.c:7): Collect files (pid: 7) failed with -1",
+        "     1: Error (criu/c.c:9): gremlins",
+        "Error (criu/cr-dump.c:2111): Dumping FAILED.",
+    ]
+    log.write_text("".join(f"{time}{line}\n" for line in lines))
+    error = failure("It", Completed(1), log)
+    assert error.facts["criu_errors"] == ["Collect files (pid: 7) failed with -1", "gremlins"]
+    (diagnosis,) = error.facts["diagnosis"]
+    assert (diagnosis["code"], diagnosis["what"]) == ("unknown", "gremlins")
+    assert diagnosis["where"] == "process 1 of the workload"
+    before = "one | Warn  (criu/a.c:1): two | Collect files (pid: 7) failed with -1"
+    assert diagnosis["why"].endswith(f"the lines just before it: {before}")
+    assert diagnosis["remedy"] == error.remedy == ""
+    assert "gremlins" in error.message
+    assert before in error.message
+
+
+def test_an_error_line_that_was_printed_goes_before_a_log_without_any(tmp_path: Path) -> None:
+    log = tmp_path / "dump.log"
+    log.write_text("Warn  (criu/a.c:1): something else\n")
+    error = failure("It", Completed(1, "", "other words\nError (criu/net.c:1): Locking network failed\n"), log)
+    assert error.facts["criu_errors"] == ["Locking network failed"]
+    assert failure("It", Completed(1), log).facts["criu_errors"] == ["Warn  (criu/a.c:1): something else"]
+
+
+def test_a_log_with_nothing_but_that_it_failed_shows_what_criu_printed(tmp_path: Path) -> None:
+    log = tmp_path / "dump.log"
+    log.write_text("Error (criu/cr-dump.c:2111): Dumping FAILED.\n")
+    error = failure("It", Completed(1, "", "criu: unrecognized option '--gremlin'\n"), log)
+    assert error.facts["diagnosis"][0]["code"] == "option_unknown"
+    assert error.facts["diagnosis"][0]["where"] == "--gremlin"
+    error = failure("It", Completed(1), log)
+    assert error.facts["criu_errors"] == []
+    assert [cause["code"] for cause in error.facts["diagnosis"]] == ["silent"]
 
 
 def test_the_log_outlives_the_image_folder_and_is_for_its_owner_alone(tmp_path: Path, host: Path) -> None:
@@ -163,8 +193,11 @@ def test_a_log_that_cannot_be_kept_is_told_where_it_is(tmp_path: Path, host: Pat
 def test_without_a_log_what_criu_printed_is_shown(tmp_path: Path, host: Path) -> None:
     for completed in (Completed(2, "", "Locking network failed\n"), Completed(2, "Locking network failed\n", "")):
         error = failure("It", completed, tmp_path / "none.log")
-        assert error.message == "It failed (exit status 2). CRIU says: Locking network failed."
-        assert error.facts == {"criu_errors": ["Locking network failed"], "log": None, "rc": 2}
+        assert error.message.startswith("It failed (exit status 2). The network could not be locked")
+        assert error.message.endswith("CRIU says: Locking network failed.")
+        assert error.facts["criu_errors"] == ["Locking network failed"]
+        assert error.facts["diagnosis"][0]["code"] == "network_lock"
+        assert (error.facts["log"], error.facts["rc"]) == (None, 2)
         assert "network_lock" in error.remedy
     assert not (host / "log").exists()
 

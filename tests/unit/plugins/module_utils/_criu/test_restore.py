@@ -159,7 +159,6 @@ def test_options_override_those_of_the_image_set_where_given(bench: Bench) -> No
     assert "--shell-job" not in bench.argv()
 
 
-@pytest.mark.xfail(reason="tcp_close at restore is given beside the tcp_established of the image set")
 @pytest.mark.parametrize(("dumped", "wanted"), [("tcp_established", "tcp_close"), ("tcp_close", "tcp_established")])
 def test_of_options_that_exclude_each_other_the_one_given_at_restore_counts(
     bench: Bench, dumped: str, wanted: str
@@ -284,9 +283,6 @@ def test_a_damaged_record_does_not_count(bench: Bench, text: str) -> None:
     assert bench.restore().changed
 
 
-@pytest.mark.xfail(
-    reason="a record that is JSON but not what we write is a traceback", raises=(AttributeError, ValueError)
-)
 @pytest.mark.parametrize("text", ["[]", "null", '{"pid": "x"}'])
 def test_a_record_that_is_not_ours_does_not_count(bench: Bench, text: str) -> None:
     bench.record.write_text(text)
@@ -319,12 +315,11 @@ def test_a_pid_file_that_is_unsure_stops_the_restore(bench: Bench, stale: bool) 
     assert bench.criu.ran("restore") == []
 
 
-@pytest.mark.xfail(reason="the workload that was dumped with leave_running on this very host is not looked for")
 def test_a_second_copy_is_not_started_beside_the_first_that_was_left_running(bench: Bench) -> None:
     bench.write(boot_id=BOOT_ID, leave_running=True)
     bench.proc.add(42, start_time=5000)
-    with pytest.raises(CriuError):
-        bench.restore()
+    restored = bench.restore()
+    assert (restored.changed, restored.pid) == (False, 42)
 
 
 # The mounts are compared before the first instruction runs

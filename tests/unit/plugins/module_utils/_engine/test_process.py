@@ -184,7 +184,6 @@ def test_a_zombie_with_the_command_line_is_not_found(proc: FakeProc) -> None:
         found(proc, command=["redis"])
 
 
-@pytest.mark.xfail(reason="empty arguments at the end of a command line are stripped")
 def test_empty_arguments_at_the_end_count(proc: FakeProc) -> None:
     proc.add(42, ["prog", ""])
     assert found(proc, command=["prog", ""]).pid == 42

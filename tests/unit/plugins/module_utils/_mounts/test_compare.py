@@ -90,8 +90,12 @@ def test_the_root_and_external_mounts_may_be_of_another_file_system_at_the_targe
 
 
 def test_a_bind_inside_the_root_follows_the_root_s_file_system_type() -> None:
-    bind = {**PROC, "mountpoint": "/b", "fstype": "ext4", "root": "/srv/box/b"}
-    assert differences([bind], [{**bind, "fstype": "xfs"}], {}, lambda *_arguments: True) == []
+    root = {**PROC, "mountpoint": "/", "kind": "root", "fstype": "ext4", "root": "/srv/box", "major": 8, "minor": 1}
+    bind = {**root, "mountpoint": "/b", "kind": "internal", "root": "/srv/box/b"}
+    live = [{**root, "fstype": "xfs"}, {**bind, "fstype": "xfs"}]
+    assert differences([root, bind], live, {}, lambda *_arguments: True) == []
+    elsewhere = {**bind, "minor": 2}
+    assert differences([root, elsewhere], live, {}, lambda *_arguments: True) != []
 
 
 def test_every_difference_is_reported_once() -> None:

@@ -50,6 +50,11 @@ def test_each_mount_has_its_row_its_verdict_its_type_and_its_place_on_the_host(t
         "source": "/dev/sda1",
         "super_options": ["rw"],
         "deleted": False,
+        "shared_with_host": False,
+        "decodable": True,
+        "verdict": "no_proper_root",
+        "verdict_reason": f"its root {tmp_path}/data lies outside the workload's root, on superblock 8:1",
+        "auto_path": None,
         "kind": "external",
         "reason": f"its root {tmp_path}/data lies outside the workload's root, on superblock 8:1",
         "type": "directory",
@@ -64,6 +69,16 @@ def test_each_mount_has_its_row_its_verdict_its_type_and_its_place_on_the_host(t
         ],
     }
     assert (found["/"]["kind"], found["/"]["host_path"]) == ("root", str(root))
+
+
+@pytest.mark.parametrize(
+    ("tag", "with_host"), [("shared:1 ", True), ("shared:9 ", False), ("master:1 ", False), ("", False)]
+)
+def test_a_mount_in_a_peer_group_of_the_host_is_shared_with_it(
+    tmp_path: Path, root: Path, tag: str, with_host: bool
+) -> None:
+    found = read(tmp_path, root, f"101 100 8:1 /srv/data /data rw {tag}- ext4 /dev/sda1 rw")
+    assert found["/data"]["shared_with_host"] is with_host
 
 
 def test_a_file_is_told_from_a_directory(tmp_path: Path, root: Path) -> None:

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadRule, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map as subject
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.mount_map import describe_gaps, mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import Gap
 from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc
+
+
+@pytest.fixture(autouse=True)
+def _target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc = FakeProc(tmp_path / "proc")
+    monkeypatch.setattr(subject, "Proc", lambda: proc)
 
 
 @pytest.fixture

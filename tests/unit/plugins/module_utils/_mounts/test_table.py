@@ -142,6 +142,10 @@ def test_only_the_end_of_the_root_says_deleted() -> None:
         ("1 0 x8:1 / / rw - ext4 a rw", "device number"),
         ("x 0 8:1 / / rw - ext4 a rw", "'x' is no mount ID"),
         ("-1 0 8:1 / / rw - ext4 a rw", "'-1' is no mount ID"),
+        ("\u0664 0 8:1 / / rw - ext4 a rw", "is no mount ID"),
+        (" 0 8:1 / / rw - ext4 a rw", "'' is no mount ID"),
+        ("1 0 :1 / / rw - ext4 a rw", "device number"),
+        ("1 0 8: / / rw - ext4 a rw", "device number"),
         ("1 y 8:1 / / rw - ext4 a rw", "'y' is no parent ID"),
         ("1 0 8:1 / data rw - ext4 a rw", "not absolute"),
     ],
@@ -203,6 +207,37 @@ def test_a_row_in_plain_types_has_every_field() -> None:
         "super_options": ["rw", r"x=\xff"],
         "deleted": True,
     }
+
+
+def test_a_row_is_read_back_from_plain_types_with_whatever_else_is_there() -> None:
+    found = row("36 35 98:0 /a//deleted /m rw,ro shared:2 master:1 - ext3 /s rw,x=1")
+    assert MountRow.from_dict({**found.as_dict(), "kind": "external", "host_paths": []}) == found
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mount_id", "36"),
+        ("major", None),
+        ("root", 3),
+        ("mountpoint", None),
+        ("mount_options", "rw"),
+        ("optional_fields", [1]),
+        ("super_options", None),
+        ("deleted", "no"),
+    ],
+)
+def test_a_field_that_mountinfo_cannot_have_is_named(field: str, value: object) -> None:
+    with pytest.raises(MalformedMountinfo, match=f"as '{field}', which mountinfo cannot have") as caught:
+        MountRow.from_dict({**row(LINE).as_dict(), field: value})
+    assert caught.value.facts == {"field": field}
+
+
+def test_a_field_that_is_missing_is_named() -> None:
+    fields = row(LINE).as_dict()
+    del fields["fstype"]
+    with pytest.raises(MalformedMountinfo, match="as 'fstype'"):
+        MountRow.from_dict(fields)
 
 
 def test_only_bytes_that_are_no_utf8_are_shown_as_escapes() -> None:

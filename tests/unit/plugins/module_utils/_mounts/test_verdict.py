@@ -8,11 +8,21 @@ import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
+    AUTO,
     EXTERNAL,
+    FATAL,
     INTERNAL,
+    NO_PROPER_ROOT,
     ROOT,
+    SKIPPED,
+    STACKED,
+    UNREACHABLE_SHARING,
+    UNSUPPORTED,
+    Auto,
+    Settings,
     Verdict,
     classify,
+    predict,
     root_mount,
 )
 
@@ -57,9 +67,9 @@ def test_without_a_mount_at_slash_there_is_no_root() -> None:
         ("101 100 8:1 /other /b rw - ext4 /dev/sda1 rw", EXTERNAL, "on superblock 8:1"),
         ("101 100 8:2 /srv/box/a /b rw - ext4 /dev/sdb1 rw", EXTERNAL, "on superblock 8:2"),
         # whole file systems
-        ("101 100 8:2 / /b rw - ext4 /dev/sdb1 rw", EXTERNAL, "cannot recreate a whole ext4"),
-        ("101 100 0:50 / /b rw - nfs4 nas:/b rw", EXTERNAL, "cannot recreate a whole nfs4"),
-        ("101 100 0:51 / /b rw - fuse.sshfs a:/b rw", EXTERNAL, "cannot recreate a whole fuse.sshfs"),
+        ("101 100 8:2 / /b rw - ext4 /dev/sdb1 rw", EXTERNAL, "a whole ext4"),
+        ("101 100 0:50 / /b rw - nfs4 nas:/b rw", EXTERNAL, "a whole nfs4"),
+        ("101 100 0:51 / /b rw - fuse.sshfs a:/b rw", EXTERNAL, "a whole fuse.sshfs"),
         # the workload's own and the host's
         ("101 100 0:52 / /tmp rw - tmpfs tmpfs rw", INTERNAL, "of the workload's own"),
         ("101 100 0:21 / /run rw - tmpfs tmpfs rw", EXTERNAL, "private copy"),
@@ -95,7 +105,6 @@ def test_a_root_that_is_a_whole_file_system_holds_all_binds_of_it() -> None:
     assert verdict("101 100 8:1 /etc /e rw - ext4 a rw", root).kind == EXTERNAL
 
 
-@pytest.mark.xfail(reason="binds of the workload's own tmpfs or proc are judged external")
 @pytest.mark.parametrize(
     ("whole", "bind"),
     [
@@ -106,3 +115,151 @@ def test_a_root_that_is_a_whole_file_system_holds_all_binds_of_it() -> None:
 def test_a_bind_from_an_internal_mount_of_the_whole_file_system_is_internal(whole: str, bind: str) -> None:
     rows = parse(f"{ROOT_LINE}\n{whole}\n{bind}")
     assert [found.kind for found in classify(rows, parse(HOST))] == [ROOT, INTERNAL, INTERNAL]
+
+
+def test_a_whole_file_system_mounted_twice_needs_keys() -> None:
+    rows = parse(f"{ROOT_LINE}\n101 100 0:50 / /a rw - nfs4 nas:/ rw\n102 100 0:50 / /b rw - nfs4 nas:/ rw")
+    assert [found.kind for found in classify(rows, parse(HOST))] == [ROOT, EXTERNAL, EXTERNAL]
+
+
+def test_what_criu_would_refuse_without_a_key_needs_one() -> None:
+    slave = "101 100 8:1 /srv/box/a /a rw master:7 - ext4 /dev/sda1 rw"
+    assert "slave of the host's peer group 7" in verdict(slave).reason
+    assert verdict(slave).kind == EXTERNAL
+
+
+# What CRIU does with settings
+
+
+def predicted(*lines: str, host: str = HOST, **settings: object) -> list[Verdict]:
+    """The verdicts for these mounts beside the root."""
+    return predict(parse("\n".join([ROOT_LINE, *lines])), parse(host), Settings(**settings))[1:]  # type: ignore[arg-type]
+
+
+def kinds(*lines: str, host: str = HOST, **settings: object) -> list[str]:
+    return [found.kind for found in predicted(*lines, host=host, **settings)]
+
+
+DATA = "101 100 8:1 /srv/data /data rw - ext4 /dev/sda1 rw"
+NFS = "101 100 0:50 / /n rw - nfs4 nas:/ rw"
+
+
+def test_without_a_key_what_cannot_be_mounted_stops_the_dump() -> None:
+    assert kinds(DATA) == [NO_PROPER_ROOT]
+    assert kinds(NFS) == [UNSUPPORTED]
+    assert {NO_PROPER_ROOT, UNSUPPORTED, UNREACHABLE_SHARING, STACKED} == FATAL
+
+
+def test_a_key_makes_the_mount_at_exactly_its_mountpoint_external() -> None:
+    (found,) = predicted(DATA, keys={"/data": "k"})
+    assert (found.kind, found.reason) == (EXTERNAL, "it has the key k")
+    assert kinds(DATA, keys={"/data/": "k", "data": "k", "/dat": "k"}) == [NO_PROPER_ROOT]
+
+
+def test_a_key_is_for_every_mount_at_its_mountpoint() -> None:
+    over = "102 101 0:52 / /data rw - tmpfs tmpfs rw"
+    assert kinds(DATA, over, keys={"/data": "k"}) == [EXTERNAL, EXTERNAL]
+
+
+def test_a_key_covers_what_lies_below_it_on_the_same_superblock() -> None:
+    below = "102 100 8:1 /srv/data/sub /sub rw - ext4 /dev/sda1 rw"
+    beside = "103 100 8:1 /srv/database /beside rw - ext4 /dev/sda1 rw"
+    elsewhere = "104 100 8:2 /srv/data/sub /other rw - ext4 /dev/sdb1 rw"
+    found = predicted(DATA, below, beside, elsewhere, keys={"/data": "k"})
+    assert [one.kind for one in found] == [EXTERNAL, INTERNAL, NO_PROPER_ROOT, NO_PROPER_ROOT]
+    assert "inside the mount /data" in found[1].reason
+
+
+def test_a_key_covers_another_mount_of_the_whole_file_system() -> None:
+    assert kinds(NFS, NFS.replace("101 100", "102 100").replace("/n", "/m"), keys={"/n": "k"}) == [EXTERNAL, INTERNAL]
+
+
+def test_a_file_system_may_be_declared_known() -> None:
+    assert kinds(NFS, enabled_file_systems=frozenset({"nfs4"})) == [INTERNAL]
+
+
+def test_a_mount_may_be_skipped() -> None:
+    assert kinds(DATA, skipped=frozenset({"/data"})) == [SKIPPED]
+
+
+def test_two_mounts_at_one_mountpoint_of_one_parent_are_refused() -> None:
+    twice = "102 100 0:52 / /data rw - tmpfs tmpfs rw"
+    assert kinds(DATA, twice, keys={"/data": "k"}) == [STACKED, STACKED]
+    stacked = "102 101 0:52 / /data rw - tmpfs tmpfs rw"
+    assert kinds(DATA, stacked) == [NO_PROPER_ROOT, INTERNAL]
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys", "expected"),
+    [
+        (["101 100 8:1 /srv/box/a /a rw master:7 - ext4 /dev/sda1 rw"], {}, [UNREACHABLE_SHARING]),
+        (["101 100 8:1 /srv/box/a /a rw master:7 - ext4 /dev/sda1 rw"], {"/a": "k"}, [EXTERNAL]),
+        (
+            [
+                "101 100 8:1 /srv/box/a /a rw shared:7 - ext4 /dev/sda1 rw",
+                "102 100 8:1 /srv/box/a /b rw master:7 - ext4 /dev/sda1 rw",
+            ],
+            {},
+            [INTERNAL, INTERNAL],
+        ),
+        (
+            [
+                "101 100 8:1 /srv/data /a rw master:7 - ext4 /dev/sda1 rw",
+                "102 100 8:1 /srv/data/sub /b rw master:7 - ext4 /dev/sda1 rw",
+                "103 100 8:1 /srv/data/sub /c rw master:8 - ext4 /dev/sda1 rw",
+            ],
+            {"/a": "k"},
+            [EXTERNAL, INTERNAL, UNREACHABLE_SHARING],
+        ),
+    ],
+)
+def test_a_slave_needs_its_master_inside_or_a_key_to_take_it_from(
+    lines: list[str], keys: dict[str, str], expected: list[str]
+) -> None:
+    assert kinds(*lines, keys=keys) == expected
+
+
+def test_a_slave_may_take_its_master_from_the_root() -> None:
+    root = ROOT_LINE.replace("rw - ", "rw master:7 - ")
+    slave = "101 100 8:1 /srv/box/a /a rw master:7 - ext4 /dev/sda1 rw"
+    assert [found.kind for found in predict(parse(f"{root}\n{slave}"), [], Settings())] == [ROOT, INTERNAL]
+
+
+def test_auto_detection_takes_the_earliest_mount_of_the_host_that_shows_it() -> None:
+    host = HOST + "26 21 8:1 /srv /late rw - ext4 /dev/sda1 rw\n"
+    (found,) = predicted(DATA, host=host, auto=Auto())
+    assert (found.kind, found.path) == (AUTO, "/srv/data")
+    assert "writes that into the images" in found.reason
+
+
+def test_auto_detection_prefers_a_mount_of_the_same_peer_group() -> None:
+    host = HOST + "26 21 8:1 /srv /late rw shared:7 - ext4 /dev/sda1 rw\n"
+    for tag in ("shared:7", "master:7"):
+        (found,) = predicted(DATA.replace(" - ", f" {tag} - "), host=host, auto=Auto(shared=True, masters=True))
+        assert (found.kind, found.path) == (AUTO, "/late/data")
+
+
+@pytest.mark.parametrize(
+    ("tag", "auto", "kind"),
+    [
+        ("shared:7", Auto(), NO_PROPER_ROOT),
+        ("shared:7", Auto(masters=True), NO_PROPER_ROOT),
+        ("shared:7", Auto(shared=True), AUTO),
+        ("master:7", Auto(), UNREACHABLE_SHARING),
+        ("master:7", Auto(shared=True), UNREACHABLE_SHARING),
+        ("master:7", Auto(masters=True), AUTO),
+        ("shared:7 master:8", Auto(shared=True), UNREACHABLE_SHARING),
+        ("shared:7 master:8", Auto(shared=True, masters=True), AUTO),
+    ],
+)
+def test_auto_detection_of_shared_and_slave_mounts_needs_its_flags(tag: str, auto: Auto, kind: str) -> None:
+    assert kinds(DATA.replace(" - ", f" {tag} - "), auto=auto) == [kind]
+
+
+def test_auto_detection_finds_nothing_on_another_superblock_and_a_key_goes_before_it() -> None:
+    assert kinds(DATA.replace("8:1", "8:7"), auto=Auto()) == [NO_PROPER_ROOT]
+    assert kinds(DATA, auto=Auto(), keys={"/data": "k"}) == [EXTERNAL]
+
+
+def test_without_auto_detection_the_host_s_mounts_do_not_matter() -> None:
+    assert kinds(DATA, host=HOST) == kinds(DATA, host="")

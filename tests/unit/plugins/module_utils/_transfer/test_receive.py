@@ -26,7 +26,7 @@ from ansible_collections.fleet.criu.tests.unit.fakes import FakeRunner
 
 KEY = "ssh-ed25519 AAAAC3Nza+/=="
 SSHD = "/usr/sbin/sshd"
-OTHERS = '# comment\n\nssh-rsa AAAAB3 me@home\ncommand="x" ssh-rsa AAAA fleet.criu:older\n'
+OTHERS = '# comment\n\nssh-rsa AAAAB3 me@redis\ncommand="x" ssh-rsa AAAA fleet.criu:older\n'
 
 
 @pytest.fixture
@@ -82,12 +82,12 @@ def lines(keys: Path) -> list[str]:
 # Names
 
 
-@pytest.mark.parametrize("name", ["redis", "redis-7.2_a", "A", "..."])
+@pytest.mark.parametrize("name", ["redis", "redis-7.2_a", "A", "_"])
 def test_a_transfer_has_a_folder_of_its_name(host: Path, name: str) -> None:
     assert transfer_folder(name) == host / "run" / name
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a b", "a\n", 'a"', "é", "$(x)", "a,b"])
+@pytest.mark.parametrize("name", ["", ".", "..", "...", ".lock", "a/b", "../a", "a b", "a\n", 'a"', "é", "$(x)", "a,b"])
 def test_a_name_that_could_be_more_than_a_name_is_refused(name: str) -> None:
     with pytest.raises(CriuError, match="cannot be the name of a transfer"):
         transfer_folder(name)
@@ -129,9 +129,9 @@ def test_arming_again_replaces_the_own_line_alone(keys: Path, sshd: FakeRunner, 
 
 
 def test_two_transfers_have_a_line_each(keys: Path, sshd: FakeRunner, tmp_path: Path) -> None:
-    arm(receiver(tmp_path), sshd)
     arm(receiver(tmp_path, name="x-redis"), sshd)
-    assert [line.rpartition(" ")[2] for line in lines(keys)[-2:]] == ["fleet.criu:redis", "fleet.criu:x-redis"]
+    arm(receiver(tmp_path), sshd)
+    assert [line.rpartition(" ")[2] for line in lines(keys)[-2:]] == ["fleet.criu:x-redis", "fleet.criu:redis"]
 
 
 def test_a_user_without_keys_gets_a_folder_and_file_for_himself_alone(
@@ -162,7 +162,6 @@ def test_a_symlinked_file_stays_a_symlink(home: Path, keys: Path, sshd: FakeRunn
     assert len(lines(real)) == len(OTHERS.splitlines()) + 1
 
 
-@pytest.mark.xfail(reason="the file is read with surrogates but written without", raises=UnicodeEncodeError)
 def test_other_lines_are_kept_byte_by_byte(keys: Path, sshd: FakeRunner, tmp_path: Path) -> None:
     others = b"ssh-rsa AAAA caf\xe9\n"
     keys.write_bytes(others)
@@ -170,7 +169,6 @@ def test_other_lines_are_kept_byte_by_byte(keys: Path, sshd: FakeRunner, tmp_pat
     assert keys.read_bytes().startswith(others)
 
 
-@pytest.mark.xfail(reason="splitlines() parts lines at more than newlines")
 @pytest.mark.parametrize("character", ["\x0c", "\x0b", "\x85", "\u2028", "\x1c"])
 def test_other_lines_are_parted_at_newlines_alone(keys: Path, sshd: FakeRunner, tmp_path: Path, character: str) -> None:
     others = f"ssh-rsa AAAA a{character}b\n"
@@ -290,19 +288,19 @@ def test_what_is_armed_is_told_by_the_key_or_the_folder(keys: Path, sshd: FakeRu
     assert is_armed("redis9")
 
 
-@pytest.mark.xfail(reason="the tag is looked for anywhere: fleet.criu:redis is found in fleet.criu:redis2")
 def test_a_transfer_whose_name_begins_alike_is_another(keys: Path, sshd: FakeRunner, tmp_path: Path) -> None:
     arm(receiver(tmp_path, name="redis2"), sshd)
     assert not is_armed("redis")
 
 
-def test_disarming_keeps_the_line_of_a_transfer_whose_name_begins_alike(
+def test_disarming_keeps_the_lines_of_transfers_and_keys_with_a_name_that_is_like_it(
     keys: Path, sshd: FakeRunner, tmp_path: Path
 ) -> None:
+    keys.write_text("ssh-rsa AAAAB3 xfleet.criu:redis\n")
     arm(receiver(tmp_path, name="redis2"), sshd)
     arm(receiver(tmp_path, name="redis"), sshd)
     disarm("redis")
-    assert lines(keys)[-1].endswith(" fleet.criu:redis2")
+    assert [line.rpartition(" ")[2] for line in lines(keys)] == ["xfleet.criu:redis", "fleet.criu:redis2"]
 
 
 def test_without_any_keys_nothing_is_armed_and_disarming_makes_none(home: Path) -> None:

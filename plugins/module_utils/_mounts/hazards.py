@@ -1,0 +1,196 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What CRIU would do to mounts without a word, found before it is asked.
+
+Each hazard has a code and a severity by default, which the user may change. Those that a plan finds by itself (see
+`plan.py` and `checks.py`) are errors that would make the restore fail or lose data, and cannot be lowered.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import Callable, Iterable, Mapping, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import ERROR, IGNORE, SYNC, WARNING, Entry, Gap
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL
+
+LOST_READ_ONLY = "lost_read_only"
+LOST_FLAGS = "lost_flags"
+ONE_PATH_FOR_TWO_KEYS = "one_path_for_two_keys"
+SHARING_TURNS_INTERNAL = "sharing_turns_internal"
+SLAVE_WITHOUT_MASTER = "slave_without_master"
+SHARING_GROUP_SPLIT = "sharing_group_split"
+SUPERBLOCK_SPLIT = "superblock_split"
+
+# The codes whose severity may be changed, and what each is by default.
+SEVERITIES: Mapping[str, str] = {
+    LOST_READ_ONLY: ERROR,
+    LOST_FLAGS: WARNING,
+    ONE_PATH_FOR_TWO_KEYS: ERROR,
+    SHARING_TURNS_INTERNAL: WARNING,
+    SLAVE_WITHOUT_MASTER: ERROR,
+    SHARING_GROUP_SPLIT: ERROR,
+    SUPERBLOCK_SPLIT: WARNING,
+    "foreign_contents": ERROR,
+}
+
+_FLAGS = ("nosuid", "nodev", "noexec")
+
+
+def find_hazards(entries: Sequence[Entry], target: HostMounts) -> list[Gap]:
+    """Every hazard of a plan, given what is mounted on the target."""
+    external = [entry for entry in entries if entry.mount.kind == EXTERNAL]
+    there = {id(entry): target.mount_at(entry.path) for entry in entries}
+    found = []
+    for entry in entries:
+        row = there[id(entry)]
+        if row is not None:
+            found.extend(_slave_without_master(entry, row))
+            found.extend(_lost_flags(entry, row) if entry.mount.kind == EXTERNAL else ())
+        found.extend(_sharing_turns_internal(entry) if entry.mount.kind == EXTERNAL else ())
+    found.extend(_one_path_for_two_keys(external))
+    found.extend(_splits(external, {identity: row.device for identity, row in there.items() if row is not None}))
+    return found
+
+
+def with_severities(gaps: Iterable[Gap], wanted: Mapping[str, str]) -> list[Gap]:
+    """The same gaps with the severity that the user wants, without those to be ignored.
+
+    Raises CriuError for a code that is unknown or cannot be changed, and for a severity that is none.
+    """
+    for code, severity in wanted.items():
+        if code not in SEVERITIES or severity not in (ERROR, WARNING, IGNORE):
+            raise CriuError(
+                f"'severities' cannot set {code} to {severity}.",
+                f"Use {ERROR}, {WARNING} or {IGNORE} for one of: {', '.join(sorted(SEVERITIES))}.",
+            )
+    decided = [replace(gap, severity=wanted.get(gap.code, SEVERITIES.get(gap.code, ERROR))) for gap in gaps]
+    return [gap for gap in decided if gap.severity != IGNORE]
+
+
+def _lost_flags(entry: Entry, row: MountRow) -> list[Gap]:
+    # CRIU takes the flags of a mount from the images, and those of the target's own mount are gone.
+    missing = [flag for flag in ("ro", *_FLAGS) if flag in row.mount_options and flag not in entry.mount.mount_options]
+    found = []
+    if "ro" in missing:
+        found.append(
+            Gap(
+                LOST_READ_ONLY,
+                entry.mount.mountpoint,
+                f"{entry.path} is on a read-only mount of the target ({row.mountpoint}), but the workload could write "
+                "there",
+                "Choose a path that may be written, or mount it read-only in the workload.",
+            )
+        )
+    others = [flag for flag in missing if flag != "ro"]
+    if others:
+        found.append(
+            Gap(
+                LOST_FLAGS,
+                entry.mount.mountpoint,
+                f"{entry.path} is on a mount of the target ({row.mountpoint}) with {', '.join(others)}, which the "
+                "workload would not have",
+                "Choose another path, or mount it with the same flags in the workload.",
+            )
+        )
+    return found
+
+
+def _sharing_turns_internal(entry: Entry) -> list[Gap]:
+    if not entry.mount.shared_with_host:
+        return []
+    return [
+        Gap(
+            SHARING_TURNS_INTERNAL,
+            entry.mount.mountpoint,
+            "it is shared with the host: what the host mounts below it later shows in the workload; after a restore it "
+            "no longer does",
+            "Make it a slave in the workload if the workload must see what the host mounts.",
+        )
+    ]
+
+
+def _slave_without_master(entry: Entry, row: MountRow) -> list[Gap]:
+    if entry.mount.master is None or row.shared is not None or row.master is not None:
+        return []
+    return [
+        Gap(
+            SLAVE_WITHOUT_MASTER,
+            entry.mount.mountpoint,
+            f"it is a slave of the host, but {entry.path} is on a mount of the target ({row.mountpoint}) that is "
+            "neither shared nor a slave",
+            f"mount --make-shared {row.mountpoint}",
+        )
+    ]
+
+
+def _one_path_for_two_keys(entries: Sequence[Entry]) -> list[Gap]:
+    by_path: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_path[entry.path].append(entry)
+    return [
+        Gap(
+            ONE_PATH_FOR_TWO_KEYS,
+            entry.mount.mountpoint,
+            f"{path} would be mounted at {_listed(users)}, which are different now",
+            "Give each a path of its own.",
+        )
+        for path, users in by_path.items()
+        if len({_place(entry) for entry in users}) > 1
+        for entry in users
+    ]
+
+
+def _splits(entries: Sequence[Entry], devices: Mapping[int, str]) -> list[Gap]:
+    found: list[Gap] = []
+    # A folder that a copy will make is on the superblock of the folder above it, so it counts like one that exists.
+    for group in _groups(entries, lambda entry: entry.mount.shared or entry.mount.master):
+        if len({devices.get(id(entry)) for entry in group}) > 1:
+            found.extend(
+                _split(SHARING_GROUP_SPLIT, entry, group, "are in one sharing group", "CRIU cannot restore that")
+                for entry in group
+            )
+    in_sharing_group = {gap.mountpoint for gap in found}
+    for group in _groups(entries, lambda entry: f"{entry.mount.major}:{entry.mount.minor}"):
+        if len({devices.get(id(entry)) for entry in group}) > 1:
+            found.extend(
+                _split(
+                    SUPERBLOCK_SPLIT,
+                    entry,
+                    group,
+                    "are on one superblock",
+                    "programs that compare device numbers notice",
+                )
+                for entry in group
+                if entry.mount.mountpoint not in in_sharing_group and entry.data != SYNC
+            )
+    return found
+
+
+def _split(code: str, entry: Entry, group: Sequence[Entry], what: str, effect: str) -> Gap:
+    return Gap(
+        code,
+        entry.mount.mountpoint,
+        f"{_listed(group)} {what}, but their paths on the target are on different ones: {effect}",
+        "Choose paths on one file system of the target.",
+    )
+
+
+def _groups(entries: Sequence[Entry], key: Callable[[Entry], object]) -> list[list[Entry]]:
+    groups: dict[object, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[key(entry)].append(entry)
+    return [group for value, group in groups.items() if value is not None and len(group) > 1]
+
+
+def _place(entry: Entry) -> tuple[int, int, str]:
+    return entry.mount.major, entry.mount.minor, entry.mount.root
+
+
+def _listed(entries: Sequence[Entry]) -> str:
+    return " and ".join(entry.mount.mountpoint for entry in entries)

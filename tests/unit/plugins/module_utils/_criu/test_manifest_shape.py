@@ -1,0 +1,59 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A manifest whose parts are not what they should be is refused in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
+    MANIFEST,
+    Manifest,
+    Workload,
+    read_manifest,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
+
+GOOD = Manifest(
+    workload=Workload("redis", 42, 5000),
+    host="node1",
+    boot_id="b",
+    kernel="6.12",
+    architecture="x86_64",
+    criu_version="4.1.1",
+    created="",
+    root="/srv/root",
+    mount_map=[{"mountpoint": "/data", "key": "/data"}],
+    mounts=[{"mountpoint": "/data", "kind": "external"}],
+    options={},
+    files={"a.img": {"sha256": "0", "size": 1}},
+).as_dict()
+
+
+def test_a_good_one_is_read(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(json.dumps(GOOD))
+    assert read_manifest(tmp_path).keys == ["/data"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {"a.img": 3}},
+        {"files": {"a.img": {"size": "1", "sha256": "0"}}},
+        {"files": None},
+        {"files": [1]},
+        {"mount_map": [1]},
+        {"mount_map": [{"key": "a"}]},
+        {"mounts": None},
+        {"workload": 3},
+        {"unheard_of": 1},
+    ],
+)
+def test_a_malformed_one_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / MANIFEST).write_text(json.dumps({**GOOD, **change}))
+    with pytest.raises(BadImageSet, match="cannot be read"):
+        read_manifest(tmp_path)

@@ -1,0 +1,116 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hazards are found from a plan and the target's mountinfo, with the severity that is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.hazards import (
+    SEVERITIES,
+    find_hazards,
+    with_severities,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import Entry, Gap, Mount
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+
+TARGET = HostMounts(
+    parse(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "2 1 8:2 / /ro ro - ext4 /dev/sda2 rw\n"
+        "3 1 8:3 / /safe rw,nosuid,nodev - ext4 /dev/sda3 rw\n"
+        "4 1 8:4 / /shared rw shared:7 - ext4 /dev/sda4 rw\n"
+    )
+)
+
+
+def entry(mountpoint: str, path: str, data: str = "present", **fields: Any) -> Entry:
+    values: dict[str, Any] = {
+        "mount_id": 1,
+        "mountpoint": mountpoint,
+        "kind": "external",
+        "type": "directory",
+        "fstype": "ext4",
+        "host_path": mountpoint,
+        "root": mountpoint,
+        "major": 9,
+        "minor": 1,
+        "mount_options": ("rw",),
+        **fields,
+    }
+    return Entry(Mount(**values), mountpoint, path, "a rule", data)
+
+
+def codes(*entries: Entry) -> list[tuple[str, str]]:
+    return [(gap.code, gap.mountpoint) for gap in find_hazards(entries, TARGET)]
+
+
+def test_a_plain_mount_is_no_hazard() -> None:
+    assert codes(entry("/data", "/srv/data")) == []
+
+
+def test_a_path_on_a_read_only_mount_could_be_written_after_a_restore() -> None:
+    assert codes(entry("/data", "/ro/data")) == [("lost_read_only", "/data")]
+
+
+def test_a_mount_that_is_read_only_in_the_workload_too_loses_nothing() -> None:
+    assert codes(entry("/data", "/ro/data", mount_options=("ro",))) == []
+
+
+def test_other_flags_of_the_target_are_lost_too() -> None:
+    (gap,) = find_hazards([entry("/data", "/safe/data")], TARGET)
+    assert (gap.code, "nosuid, nodev" in gap.reason) == ("lost_flags", True)
+
+
+def test_sharing_with_the_host_turns_internal() -> None:
+    assert codes(entry("/data", "/srv", shared=3, shared_with_host=True)) == [("sharing_turns_internal", "/data")]
+
+
+@pytest.mark.parametrize(("path", "found"), [("/srv", [("slave_without_master", "/data")]), ("/shared/data", [])])
+def test_a_slave_needs_a_path_that_is_shared_or_slave(path: str, found: list[tuple[str, str]]) -> None:
+    assert codes(entry("/data", path, master=3)) == found
+
+
+def test_the_root_may_be_a_slave_as_well() -> None:
+    assert codes(entry("/", "/srv", kind="root", master=3)) == [("slave_without_master", "/")]
+
+
+def test_one_path_for_two_different_mounts() -> None:
+    found = codes(entry("/a", "/srv"), entry("/b", "/srv"))
+    assert found == [("one_path_for_two_keys", "/a"), ("one_path_for_two_keys", "/b")]
+
+
+def test_one_path_for_the_same_folder_at_two_places_is_right() -> None:
+    assert codes(entry("/a", "/srv", root="/x"), entry("/b", "/srv", root="/x")) == []
+
+
+def test_a_sharing_group_on_two_superblocks() -> None:
+    found = codes(entry("/a", "/srv", shared=3), entry("/b", "/ro/b", shared=3, mount_options=("ro",)))
+    assert found == [("sharing_group_split", "/a"), ("sharing_group_split", "/b")]
+
+
+def test_one_superblock_on_two() -> None:
+    found = codes(entry("/a", "/srv"), entry("/b", "/shared/b"))
+    assert found == [("superblock_split", "/a"), ("superblock_split", "/b")]
+
+
+def test_a_severity_is_the_default_unless_another_is_wanted() -> None:
+    gaps = [Gap("lost_flags", "/a", "", ""), Gap("lost_read_only", "/b", "", ""), Gap("no_rule", "/c", "", "")]
+    assert [gap.severity for gap in with_severities(gaps, {})] == ["warning", "error", "error"]
+    changed = with_severities(gaps, {"lost_flags": "ignore", "lost_read_only": "warning"})
+    assert [(gap.code, gap.severity) for gap in changed] == [("lost_read_only", "warning"), ("no_rule", "error")]
+
+
+@pytest.mark.parametrize("wanted", [{"no_rule": "ignore"}, {"lost_flags": "fatal"}, {"unheard_of": "error"}])
+def test_a_severity_that_cannot_be_set_is_refused(wanted: dict[str, str]) -> None:
+    with pytest.raises(CriuError, match="cannot set"):
+        with_severities([], wanted)
+
+
+def test_every_severity_is_one() -> None:
+    assert set(SEVERITIES.values()) <= {"error", "warning"}
