@@ -99,7 +99,7 @@ options:
     default: false
   severities:
     description:
-      - Another severity for a code of RV(gaps) or RV(warnings), for example V(warning) for C(lost_read_only).
+      - Another severity for a code of RV(gaps) or RV(hazards), for example V(warning) for C(lost_read_only).
       - Each is V(error), V(warning) or V(ignore). What would make the restore itself fail cannot be lowered.
       - The codes that can be changed, and what each is by default, are in C(docs/hazards.md).
     type: dict
@@ -167,7 +167,7 @@ gaps:
   type: list
   elements: dict
   sample: [{"code": "no_rule", "mountpoint": "/data", "reason": "no rule says where …", "remedy": "Write …"}]
-warnings:
+hazards:
   description: What does not keep the workload from moving, but should be known; like RV(gaps).
   returned: always
   type: list

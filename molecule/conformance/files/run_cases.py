@@ -167,7 +167,7 @@ def missed_hazard(case: Mapping[str, Any], info: Sequence[Mapping[str, Any]], pa
             "fail_on_gaps": False,
         }
     )
-    codes = [gap["code"] for gap in (*found["gaps"], *found["warnings"])]
+    codes = [gap["code"] for gap in (*found["gaps"], *found["hazards"])]
     return None if hazard in codes else f"{hazard} was not found, but {codes}"
 
 

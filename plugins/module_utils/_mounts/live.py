@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts, prefer
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, is_decodable, parse
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, check_tree, is_decodable, parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
     INTERNAL,
     Settings,
@@ -33,6 +33,8 @@ def read_mounts(pid: int, proc: Proc, settings: Settings | None = None) -> list[
     if not rows:
         raise WorkloadNotFound(f"Process {pid} has no mounts to read: it is gone.", "Look for the workload again.")
     host_rows = parse(proc.mountinfo("self"))
+    for table in (rows, host_rows):
+        check_tree(table)
     host = HostMounts(host_rows)
     predicted = predict(rows, host_rows, settings or Settings())
     return [

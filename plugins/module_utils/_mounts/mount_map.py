@@ -84,7 +84,7 @@ def _result(plan: Plan) -> dict[str, Any]:
         "restore_map": plan.restore_map,
         "entries": [entry.as_dict() for entry in plan.entries],
         "gaps": [gap.as_dict() for gap in plan.gaps if gap.severity == ERROR],
-        "warnings": [gap.as_dict() for gap in plan.gaps if gap.severity == WARNING],
+        "hazards": [gap.as_dict() for gap in plan.gaps if gap.severity == WARNING],
         "copies": plan.copies,
         "folders": plan.folders,
         "unused_rules": list(plan.unused_rules),

@@ -255,7 +255,7 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
 
 def _no_rule(mount: Mount) -> Gap:
     reason = f"no rule says where {_what(mount)} is on the target"
-    if mount.root == "/" and mount.fstype in PRIVATE_FILE_SYSTEMS:
+    if mount.kind == EXTERNAL and mount.root == "/" and mount.fstype in PRIVATE_FILE_SYSTEMS:
         reason += f"; CRIU alone would make a private copy of this {mount.fstype} of the host without a word"
         return Gap("private_copy", mount.mountpoint, reason, _suggestion(mount))
     return Gap("no_rule", mount.mountpoint, reason, _suggestion(mount))

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, relative
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import folders_of, join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, printable
 
 
-@dataclass(frozen=True)
-class HostPath:
+class HostPath(NamedTuple):
     """A path on the host that may show a mount's root; `hidden` if another mount covers it there."""
 
     path: str
@@ -24,24 +22,25 @@ class HostPath:
 
     def as_dict(self) -> dict[str, Any]:
         """The candidate in plain JSON types."""
-        return {**asdict(self), "path": printable(self.path), "reason": printable(self.reason)}
+        return {**self._asdict(), "path": printable(self.path), "reason": printable(self.reason)}
 
 
 class HostMounts:
     """A host's mountinfo, arranged for looking up what is mounted where."""
 
     def __init__(self, rows: Sequence[MountRow]) -> None:
-        self._by_device: dict[str, list[MountRow]] = defaultdict(list)
-        self._by_parent: dict[int, list[MountRow]] = defaultdict(list)
+        # Looked up by folder, because a host may have 100,000 mounts, most of them below one parent.
+        self._by_root: dict[tuple[str, str], list[MountRow]] = defaultdict(list)
+        self._below: dict[int, dict[str, MountRow]] = defaultdict(dict)
         known = {row.mount_id for row in rows}
         self._top: MountRow | None = None
         self._peer_groups = {row.shared for row in rows if row.shared is not None}
         for row in rows:
-            self._by_device[row.device].append(row)
+            self._by_root[row.device, row.root].append(row)
             if row.parent_id == row.mount_id or row.parent_id not in known:
                 self._top = self._top or row
             else:
-                self._by_parent[row.parent_id].append(row)
+                self._below[row.parent_id].setdefault(row.mountpoint, row)
 
     def candidates(self, row: MountRow) -> list[HostPath]:
         """All host paths where the root of `row` is, the best first.
@@ -51,8 +50,8 @@ class HostMounts:
         path better than a longer one.
         """
         found = []
-        for host_row in self._by_device.get(row.device, ()):
-            if is_below(row.root, host_row.root):
+        for folder in folders_of(row.root):
+            for host_row in self._by_root.get((row.device, folder), ()):
                 path = join(host_row.mountpoint, relative(row.root, host_row.root))
                 hidden = self.mount_at(path) is not host_row
                 found.append((hidden, -len(host_row.root), len(path), host_row, path))
@@ -69,13 +68,15 @@ class HostMounts:
     def mount_at(self, path: str) -> MountRow | None:
         """The mount that a path without symlinks leads to, found as the kernel does: from mount to mount downwards."""
         current = self._top
+        folders = folders_of(path)
         seen: set[int] = set()
         while current is not None and current.mount_id not in seen:
             seen.add(current.mount_id)
-            below = [row for row in self._by_parent[current.mount_id] if is_below(path, row.mountpoint)]
-            if not below:
+            below = self._below.get(current.mount_id, {})
+            nearest = next((below[folder] for folder in folders if folder in below), None)
+            if nearest is None:
                 break
-            current = min(below, key=lambda row: len(row.mountpoint))
+            current = nearest
         return current
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, Iterable, Mapping, NamedTuple
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import MalformedMountinfo
 
@@ -107,6 +107,28 @@ def parse(text: str) -> list[MountRow]:
     return [_parse_line(line, number) for number, line in enumerate(text.split("\n"), 1) if line]
 
 
+def check_tree(rows: Sequence[MountRow]) -> None:
+    """Raises MalformedMountinfo if two rows have one mount ID, or if parents lead round in a circle.
+
+    A mount that is its own parent, or whose parent is not in the table, is a top (proc(5)).
+    """
+    parents: dict[int, int] = {}
+    for number, row in enumerate(rows, 1):
+        if row.mount_id in parents:
+            raise _broken_tree(f"mount ID {row.mount_id} is there twice (row {number})", row)
+        parents[row.mount_id] = row.parent_id
+    settled: set[int] = set()
+    for row in rows:
+        path: list[int] = []
+        current = row.mount_id
+        while current in parents and current not in settled and parents[current] != current:
+            path.append(current)
+            settled.add(current)
+            current = parents[current]
+        if path and current in path:
+            raise _broken_tree(f"the parents of mount ID {row.mount_id} lead round in a circle", row)
+
+
 def format_table(rows: Iterable[MountRow]) -> str:
     """The text that `parse` would read into these rows."""
     return "".join(_format_row(row) + "\n" for row in rows)
@@ -172,6 +194,14 @@ def _options(text: str) -> tuple[str, ...]:
 def _is_number(text: str) -> bool:
     # isdigit alone is true of other scripts' digits too.
     return text.isdigit() and text.isascii()
+
+
+def _broken_tree(reason: str, row: MountRow) -> MalformedMountinfo:
+    return MalformedMountinfo(
+        f"The mountinfo is no tree: {reason}.",
+        "Give the text of /proc/PID/mountinfo unaltered (see proc(5)).",
+        {"mount_id": row.mount_id},
+    )
 
 
 def _malformed(line: str, number: int, reason: str) -> MalformedMountinfo:

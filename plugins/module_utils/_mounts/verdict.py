@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Iterable, Mapping, Sequence
+from typing import Iterable, Iterator, Mapping, Sequence
 
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, relative
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import folders_of, join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow
 
 ROOT = "root"
@@ -113,20 +113,20 @@ class _Tree:
         self._known = _KNOWN_FILE_SYSTEMS | settings.enabled_file_systems
         self._root = root_mount(rows)
         self._peer_groups = frozenset(row.shared for row in rows if row.shared is not None)
-        self._host: dict[str, list[MountRow]] = defaultdict(list)
-        for host_row in host_rows if settings.auto is not None else ():
-            self._host[host_row.device].append(host_row)
+        self._host: dict[tuple[str, str], list[tuple[int, MountRow]]] = defaultdict(list)
+        for line, host_row in enumerate(host_rows) if settings.auto is not None else ():
+            self._host[host_row.device, host_row.root].append((line, host_row))
         siblings: dict[tuple[int, str], int] = defaultdict(int)
-        self._superblocks: dict[str, list[MountRow]] = defaultdict(list)
+        self._sources: dict[tuple[str, str], list[MountRow]] = defaultdict(list)
         self._outside: dict[int, Verdict] = {}
         for row in rows:
             siblings[row.parent_id, row.mountpoint] += 1
             verdict = self._from_outside(row)
             if verdict is not None:
-                self._outside[row.mount_id] = verdict
+                self._outside[id(row)] = verdict
             # A mount whose own root is that of its file system, or that is given from outside, can be bound from.
             if verdict is not None or row.root == "/":
-                self._superblocks[row.device].append(row)
+                self._sources[row.device, row.root].append(row)
         self._siblings = siblings
 
     def verdict(self, row: MountRow) -> Verdict:
@@ -137,7 +137,7 @@ class _Tree:
         sharing = self._unreachable_sharing(row)
         if sharing is not None:
             return sharing
-        return self._outside.get(row.mount_id) or self._inside(row)
+        return self._outside.get(id(row)) or self._inside(row)
 
     def _from_outside(self, row: MountRow) -> Verdict | None:
         if row is self._root:
@@ -148,13 +148,17 @@ class _Tree:
 
     def _detected(self, row: MountRow) -> Verdict | None:
         auto = self._settings.auto
-        candidates = [host for host in self._host.get(row.device, ()) if is_below(row.root, host.root)]
+        # CRIU goes through its own mountinfo from the first line on.
+        candidates = sorted(
+            (entry for folder in folders_of(row.root) for entry in self._host.get((row.device, folder), ())),
+            key=lambda entry: entry[0],
+        )
         if auto is None or not candidates:
             return None
         if (row.shared is not None and not auto.shared) or (row.master is not None and not auto.masters):
             return None
-        peers = [host for host in candidates if _is_peer(row, host)]
-        host = (peers or candidates)[0]
+        peers = [entry for entry in candidates if _is_peer(row, entry[1])]
+        _line, host = (peers or candidates)[0]
         path = join(host.mountpoint, relative(row.root, host.root))
         return Verdict(AUTO, f"auto detection takes it for {path} of this host, and writes that into the images", path)
 
@@ -164,7 +168,7 @@ class _Tree:
                 return Verdict(INTERNAL, f"it is a {row.fstype}, which CRIU saves with its contents")
             if row.fstype in self._known:
                 return Verdict(INTERNAL, f"CRIU mounts {row.fstype} anew")
-        source = next((other for other in self._superblocks[row.device] if self._holds(other, row)), None)
+        source = next((other for other in self._around(row) if self._holds(other, row)), None)
         if source is not None:
             where = "the workload's root" if source is self._root else f"the mount {source.mountpoint}"
             return Verdict(INTERNAL, f"its root {row.root} lies inside {where}, on the same superblock")
@@ -176,14 +180,19 @@ class _Tree:
 
     def _holds(self, source: MountRow, row: MountRow) -> bool:
         # A whole file system that CRIU cannot mount anew is no help, however often it is mounted.
-        is_given = source.mount_id in self._outside or source.fstype in self._known
-        return source is not row and is_given and is_below(row.root, source.root)
+        is_given = id(source) in self._outside or source.fstype in self._known
+        return source is not row and is_given
+
+    def _around(self, row: MountRow) -> Iterator[MountRow]:
+        # The mounts of the same superblock whose root is that of this one, or a parent of it.
+        for folder in folders_of(row.root):
+            yield from self._sources.get((row.device, folder), ())
 
     def _unreachable_sharing(self, row: MountRow) -> Verdict | None:
         if row.master is None or row.master in self._peer_groups:
             return None
-        for source in (row, *self._superblocks[row.device]):
-            if source.mount_id in self._outside and source.master == row.master and is_below(row.root, source.root):
+        for source in (row, *self._around(row)):
+            if id(source) in self._outside and source.master == row.master:
                 return None
         return Verdict(
             UNREACHABLE_SHARING,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     MANIFEST,
     Manifest,

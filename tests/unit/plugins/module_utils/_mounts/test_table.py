@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._errors import MalformedMountinfo
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import (
     MountRow,
+    check_tree,
     format_table,
     is_decodable,
     parse,
@@ -245,3 +246,22 @@ def test_only_bytes_that_are_no_utf8_are_shown_as_escapes() -> None:
     assert is_decodable("/é\\xfe")
     assert not is_decodable("/\udc80")
     assert not is_decodable("/\udcff")
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([(1, 0), (2, 1), (1, 2)], "mount ID 1 is there twice"),
+        ([(1, 2), (2, 1)], "lead round in a circle"),
+        ([(1, 0), (2, 4), (3, 2), (4, 3)], "lead round in a circle"),
+    ],
+)
+def test_rows_that_are_no_tree_are_refused(ids: list[tuple[int, int]], said: str) -> None:
+    rows = parse("".join(f"{mount} {parent} 8:1 / /m{mount} rw - ext4 /dev/sda1 rw\n" for mount, parent in ids))
+    with pytest.raises(MalformedMountinfo, match=said):
+        check_tree(rows)
+
+
+@pytest.mark.parametrize("ids", [[(1, 1), (2, 1), (3, 2), (4, 2)], [(5, 9), (6, 5)], [(3, 2), (2, 1), (1, 0)], []])
+def test_a_tree_is_accepted(ids: list[tuple[int, int]]) -> None:
+    check_tree(parse("".join(f"{mount} {parent} 8:1 / /m{mount} rw - ext4 /dev/sda1 rw\n" for mount, parent in ids)))

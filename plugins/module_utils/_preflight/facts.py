@@ -1,0 +1,107 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The facts of both hosts, for `checks` to compare: plain JSON, read-only, each host asked once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import Any, Mapping
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import SYNC
+from ansible_collections.fleet.criu.plugins.module_utils._preflight import occupied
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.host import (
+    ask_features,
+    host_facts,
+    network_locks,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.mapped import files_here
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.workload import (
+    id_maps,
+    present_contents,
+    workload_facts,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
+
+FORMAT = 1
+
+Facts = Mapping[str, Any]
+# What CRIU will be told of what the checks have to know: `network_lock` and `manage_cgroups` as dump has them.
+Options = Mapping[str, Any]
+
+
+def source_facts(parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> dict[str, Any]:
+    """The source and the workload there. Raises WorkloadNotFound if it is gone."""
+    workload = workload_facts(parameters["pid"], proc)
+    host = host_facts(proc, runner, parameters["criu_path"], parameters["images"])
+    effort = Effort(
+        parameters["contents"] == "full", parameters["contents_max_files"], parameters["contents_max_bytes"]
+    )
+    entries = None if "contents" in parameters["skip"] else parameters["map_entries"]
+    return {
+        "format": FORMAT,
+        **host,
+        **workload,
+        "features": ask_features(host["criu"], workload["needs"], runner),
+        "network_locks": _network_locks(host, workload, runner),
+        "effort": asdict(effort),
+        "contents": None if entries is None else present_contents(entries, "host_path", effort),
+    }
+
+
+def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> dict[str, Any]:
+    """The target, as far as it matters to this workload. Raises CriuError if `source` is not what source_facts gave."""
+    require_facts(source)
+    entries, images = parameters["map_entries"], parameters["images"]
+    wanted_sockets = [] if "net" in source["namespaces"] else source["sockets"]
+    wanted_pids = [] if "pid" in source["namespaces"] else source["pids"]
+    host = host_facts(proc, runner, parameters["criu_path"], images)
+    paths = {entry["mountpoint"]: entry["path"] for entry in entries or () if entry["data"] != SYNC}
+    compares_contents = source["contents"] is not None and "contents" not in parameters["skip"]
+    return {
+        **host,
+        "features": ask_features(host["criu"], source["needs"], runner),
+        "network_locks": _network_locks(host, source, runner),
+        "taken_pids": occupied.taken_pids(proc, wanted_pids),
+        "pid_max": occupied.pid_max(proc),
+        "pid_file": parameters["pid_file"] and occupied.pid_file_state(proc, parameters["pid_file"]),
+        "live_copies": occupied.live_copies(proc, parameters["workload"], parameters["root"], images),
+        "listeners": occupied.listeners_in_the_way(proc, wanted_sockets),
+        "absent_addresses": occupied.absent_addresses(proc, wanted_sockets),
+        "mapped_files": None if entries is None else files_here(source["mapped_files"], paths),
+        "contents": present_contents(entries or (), "path", Effort(**source["effort"])) if compares_contents else None,
+        "id_maps": id_maps(proc, "self"),
+        "max_user_namespaces": occupied.max_user_namespaces(proc),
+    }
+
+
+def require_facts(source: Facts) -> None:
+    """Raises CriuError unless this is what `source_facts` of this version gave."""
+    if source.get("format") != FORMAT:
+        raise CriuError(
+            f"'source' is not what state: describe returned as 'facts' (its format is {source.get('format')!r}, "
+            f"not {FORMAT}).",
+            "Pass the 'facts' unaltered, and use the same version of the collection for both calls.",
+        )
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The first numbers of a version or a kernel release, to be compared: (6, 12, 0) for `6.12.0-1-amd64`."""
+    match = re.match(r"[0-9]+(?:\.[0-9]+){0,2}", version)
+    found = [int(part) for part in match.group(0).split(".")] if match else []
+    return tuple([*found, 0, 0, 0][:3])
+
+
+def locks_network(source: Facts) -> bool:
+    """Whether CRIU locks the network for this workload: it has a network namespace of its own, or connections."""
+    return "net" in source["namespaces"] or any(
+        socket["protocol"] == "tcp" and not socket["waits"] for socket in source["sockets"]
+    )
+
+
+def _network_locks(host: Facts, workload: Facts, runner: Runner) -> dict[str, bool]:
+    return network_locks(host["criu"], runner) if locks_network(workload) else {}

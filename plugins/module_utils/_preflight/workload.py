@@ -1,0 +1,127 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a workload needs of a host, read at the source without touching it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import PRESENT
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort, summarize
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors import (
+    Descriptor,
+    descriptors,
+    has_locks,
+    socket_inode,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.mapped import mapped_files
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.sockets import sockets
+from ansible_collections.fleet.criu.plugins.module_utils._proc import NAMESPACES, Proc, memory_bytes
+
+_IO_URING = "anon_inode:[io_uring]"
+# Namespaces that CRIU needs a feature for.
+_NAMESPACE_FEATURES = {"user": "userns", "time": "timens", "cgroup": "cgroupns"}
+# The same for what a descriptor may lead to.
+_DESCRIPTOR_FEATURES = {"anon_inode:[timerfd]": "timerfd", "/dev/net/tun": "tun"}
+_SECCOMP_FILTER = "2"
+_32_BIT = 1
+
+
+def workload_facts(pid: int, proc: Proc) -> dict[str, Any]:
+    """The facts of the tree below `pid` in plain JSON types. Raises WorkloadNotFound if the process is gone."""
+    if proc.stat(pid) is None:
+        raise WorkloadNotFound(f"There is no process {pid} to look at.", "Look for the workload again.")
+    pids = proc.tree(pid)
+    opened = list(descriptors(proc, pids))
+    own = _own_namespaces(pid, proc)
+    inodes = {socket_inode(descriptor) for descriptor in opened}
+    return {
+        "pid": pid,
+        "namespaces": own,
+        "pids": sorted(_thread_ids(proc, pids)),
+        "memory_bytes": memory_bytes(proc, pids),
+        "label": _label(proc, pid),
+        "sockets": [socket.as_dict() for socket in sockets(proc, pid) if socket.inode in inodes],
+        "io_uring": [
+            f"process {found.pid}, descriptor {found.number}" for found in opened if found.target == _IO_URING
+        ],
+        "mapped_files": mapped_files(proc, pid, pids),
+        "id_maps": id_maps(proc, pid) if "user" in own else None,
+        "needs": sorted(set(_needs(proc, pid, pids, own, opened))),
+    }
+
+
+def present_contents(map_entries: Sequence[Mapping[str, Any]], path_name: str, effort: Effort) -> dict[str, Any]:
+    """The contents of each external mount that should be at the target already, by mountpoint.
+
+    `path_name` is the field that has this host's path: `host_path` on the source, `path` on the target.
+    """
+    return {
+        entry["mountpoint"]: summarize(entry[path_name], effort)
+        for entry in map_entries
+        if entry["data"] == PRESENT and entry["kind"] == EXTERNAL and entry.get(path_name)
+    }
+
+
+def id_maps(proc: Proc, pid: int | str) -> dict[str, list[list[int]]]:
+    """`uid_map` and `gid_map` of the user namespace of a process: rows of first ID inside, first ID outside, count."""
+    return {name: _numbers(proc.folder / str(pid) / name) for name in ("uid_map", "gid_map")}
+
+
+def _own_namespaces(pid: int, proc: Proc) -> list[str]:
+    pairs = ((name, proc.namespace(pid, name)) for name in NAMESPACES)
+    return [name for name, found in pairs if found is not None and found != proc.namespace("self", name)]
+
+
+def _thread_ids(proc: Proc, pids: Sequence[int]) -> Iterator[int]:
+    for pid in pids:
+        try:
+            yield from (int(name) for name in os.listdir(proc.folder / str(pid) / "task"))
+        except OSError:
+            yield pid
+
+
+def _label(proc: Proc, pid: int) -> str | None:
+    try:
+        return (proc.folder / str(pid) / "attr/current").read_text("utf-8", "replace").strip("\0\n") or None
+    except OSError:
+        return None
+
+
+def _needs(
+    proc: Proc, init: int, pids: Sequence[int], own: Sequence[str], opened: Sequence[Descriptor]
+) -> Iterator[str]:
+    yield from (feature for name, feature in _NAMESPACE_FEATURES.items() if name in own)
+    if any(row.shared is not None or row.master is not None for row in parse(proc.mountinfo(init))):
+        yield "move_mount_set_group"
+    if any(proc.status(pid).get("Seccomp") == _SECCOMP_FILTER for pid in pids):
+        yield from ("seccomp_filters", "seccomp_suspend")
+    if any(_is_32_bit(proc, pid) for pid in pids):
+        yield "compat_cr"
+    for descriptor in opened:
+        if descriptor.target in _DESCRIPTOR_FEATURES:
+            yield _DESCRIPTOR_FEATURES[descriptor.target]
+        if has_locks(proc, descriptor):
+            yield "fdinfo_lock"
+
+
+def _is_32_bit(proc: Proc, pid: int) -> bool:
+    try:
+        with (proc.folder / str(pid) / "exe").open("rb") as program:
+            head = program.read(5)
+    except OSError:
+        return False
+    return head[:4] == b"\x7fELF" and head[4:] == bytes([_32_BIT])
+
+
+def _numbers(path: Path) -> list[list[int]]:
+    try:
+        return [[int(word) for word in line.split()] for line in path.read_text("ascii", "replace").splitlines()]
+    except (OSError, ValueError):
+        return []

@@ -1,0 +1,272 @@
+#!/usr/bin/python
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: Check a target against the source before a workload is moved
+version_added: 0.1.0
+description:
+  - Finds out before the freeze what would make the move fail, or go wrong silently. It changes nothing on either host.
+  - Takes two calls. With O(state=describe) on the source it gathers facts about the host and the workload; with
+    O(state=check) on the target it compares them with what is there.
+  - Each check has a name by which it can be skipped, and says what it found in a sentence with the figures, and what to
+    do about it. All checks are done, also after one has failed.
+  - V(criu_version) - CRIU works on both, and the target's is not older.
+  - V(criu_features) - both have the features that the workload needs (user and time namespaces, seccomp filters, file
+    locks, shared and slave mounts, and others).
+  - V(kernel) - the target's is not older; this is a warning.
+  - V(architecture) - it is the same.
+  - V(cpu) - the target's processor has all features in C(/proc/cpuinfo) that programs can use and that the source has.
+  - V(security_module) - both have AppArmor, SELinux or neither; a warning if the workload is not confined.
+  - V(cgroups) - both have the layout v1, v2 or hybrid; a warning if O(manage_cgroups) leaves cgroups alone.
+  - V(network_lock) - both can lock the network in the same way, if the workload has a network namespace of its own or
+    connections.
+  - V(disk_space) - the images fit on both.
+  - V(memory) - the target has the memory, twice if O(images) is in memory; a warning if it takes swap.
+  - V(sockets) - CRIU before 4.2 cannot dump TCP and UDP sockets on Linux 6.16 or later.
+  - V(io_uring) - CRIU cannot dump io_uring.
+  - V(pids) - the workload's pids are free at the target, unless it has a pid namespace of its own.
+  - V(pid_file) - O(pid_file) is not that of a process that lives.
+  - V(name) - no process has its root in O(root), and no copy that was restored from images beside O(images) lives.
+  - V(addresses) - the target has the addresses of the workload's TCP and UDP sockets, and nobody listens at their
+    ports, unless the workload has a network namespace of its own.
+  - V(mapped_files) - programs, libraries and other mapped files have the same size and build-ID, except where they are
+    copied (data V(sync)) or in the images.
+  - V(contents) - the external mounts with data V(present) have the same contents on both.
+  - V(id_maps) - the target has the IDs of the workload's user namespace.
+author:
+  - The fleet.criu maintainers (@fleet-criu)
+extends_documentation_fragment:
+  - fleet.criu.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(describe) gathers the facts of the source, V(check) compares the target with them.
+    type: str
+    choices: [describe, check]
+    required: true
+  pid:
+    description:
+      - The pid of the workload's init process, as the source sees it. Required if O(state=describe).
+    type: int
+  source:
+    description:
+      - What O(state=describe) returned as RV(facts). Required if O(state=check).
+    type: dict
+  images:
+    description:
+      - The folder that the image set will have on this host. Without it V(disk_space) cannot be checked.
+    type: path
+  criu_path:
+    description:
+      - The path of the C(criu) program. The default looks in E(PATH) and the usual folders.
+    type: path
+  map_entries:
+    description:
+      - The RV(fleet.criu.mount_map#module:entries) of the mount map for the target.
+      - Needed in both calls for V(contents), and with O(state=check) for V(mapped_files).
+    type: list
+    elements: dict
+  contents:
+    description:
+      - How V(contents) looks at files. V(quick) compares size, mode, owner and, up to 1 MiB, SHA-256; of larger files
+        it takes the modification time, and only warns if that is another. V(full) takes the SHA-256 of all.
+      - For O(state=describe). The target does as the source did, which also holds for the limits below.
+    type: str
+    choices: [quick, full]
+    default: quick
+  contents_max_files:
+    description:
+      - The most files and folders that are looked at in one mount. If there are more, V(contents) warns.
+    type: int
+    default: 10000
+  contents_max_bytes:
+    description:
+      - The most bytes that are hashed in one mount. The modification time stands in for the rest.
+    type: int
+    default: 17179869184
+  root:
+    description:
+      - The folder on the target that will be the workload's root.
+    type: path
+  pid_file:
+    description:
+      - The file on the target that will hold the pid of the workload's init process.
+    type: path
+  workload:
+    description:
+      - The name of the workload.
+    type: str
+  network_lock:
+    description:
+      - How the network will be locked; see M(fleet.criu.dump).
+    type: str
+    choices: [auto, nftables, iptables]
+    default: auto
+  manage_cgroups:
+    description:
+      - What will be done about cgroups; see M(fleet.criu.dump).
+    type: str
+    choices: [none, props, soft, full, strict, ignore]
+  skip:
+    description:
+      - The names of checks that are not to be done.
+    type: list
+    elements: str
+    default: []
+  fail_on_problems:
+    description:
+      - Fail if a check failed. Otherwise look at RV(failures).
+    type: bool
+    default: true
+requirements:
+  - Root on the host (C(become)).
+seealso:
+  - module: fleet.criu.mount_map
+  - module: fleet.criu.criu_info
+"""
+
+EXAMPLES = r"""
+- name: Describe redis and its host
+  fleet.criu.preflight:
+    state: describe
+    pid: "{{ redis.pid }}"
+    images: /var/lib/fleet.criu/images/redis
+    map_entries: "{{ map.entries }}"
+  become: true
+  register: described
+
+- name: Check the target against it
+  fleet.criu.preflight:
+    state: check
+    source: "{{ described.facts }}"
+    map_entries: "{{ map.entries }}"
+    root: "{{ map.root }}"
+    images: /var/lib/fleet.criu/images/redis
+    pid_file: /run/workloads/redis.pid
+    workload: redis
+    skip: [cpu]
+    fail_on_problems: false
+  become: true
+  delegate_to: node2
+  register: preflight
+
+- name: Show what was found
+  ansible.builtin.debug:
+    msg: "{{ preflight.checks | fleet.criu.columns(['name', 'result', 'reason', 'remedy']) }}"
+"""
+
+RETURN = r"""
+facts:
+  description: What O(source) of the other call needs, as it is. It may change from version to version.
+  returned: if O(state=describe)
+  type: dict
+checks:
+  description: Every check in a fixed order.
+  returned: if O(state=check)
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name of the check, for O(skip).
+      type: str
+    code:
+      description: What was found, in a word for playbooks. V(ok) if it passed.
+      type: str
+    result:
+      description: >-
+        V(passed), V(failed), V(warning), or V(skipped) if it was not done, because O(skip) names it (code V(asked)) or
+        because there is nothing to check (code V(not_applicable)).
+      type: str
+    reason:
+      description: The same in sentences with the figures.
+      type: str
+    remedy:
+      description: What to do about it. Empty if there is nothing to do.
+      type: str
+  sample:
+    - name: kernel
+      code: kernel_older
+      result: warning
+      reason: The kernel 6.1.0 of node2 is older than 6.12.0 of node1.
+      remedy: Move to a host with the same kernel or a newer one, unless it is known to work.
+failures:
+  description: Those of RV(checks) that failed.
+  returned: if O(state=check)
+  type: list
+  elements: dict
+  sample: []
+"""
+
+from typing import Any, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.checks import (
+    describe_failures,
+    failures,
+    require_known,
+    run_checks,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import source_facts, target_facts
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
+
+
+def preflight(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    require_known(parameters["skip"])
+    if parameters["state"] == "describe":
+        return {"facts": source_facts(parameters, Proc(), SubprocessRunner())}
+    target = target_facts(parameters["source"], parameters, Proc(), SubprocessRunner())
+    findings = run_checks(parameters["source"], target, parameters, parameters["skip"])
+    failed = failures(findings)
+    result = {
+        "checks": [finding.as_dict() for finding in findings],
+        "failures": [finding.as_dict() for finding in failed],
+    }
+    if failed and parameters["fail_on_problems"]:
+        raise CriuError(describe_failures(failed), facts=result)
+    return result
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["describe", "check"], "required": True},
+            "pid": {"type": "int"},
+            "source": {"type": "dict"},
+            "images": {"type": "path"},
+            "criu_path": {"type": "path"},
+            "map_entries": {"type": "list", "elements": "dict"},
+            "contents": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
+            "contents_max_files": {"type": "int", "default": 10000},
+            "contents_max_bytes": {"type": "int", "default": 1 << 34},
+            "root": {"type": "path"},
+            "pid_file": {"type": "path"},
+            "workload": {"type": "str"},
+            "network_lock": {"type": "str", "choices": ["auto", "nftables", "iptables"], "default": "auto"},
+            "manage_cgroups": {"type": "str", "choices": ["none", "props", "soft", "full", "strict", "ignore"]},
+            "skip": {"type": "list", "elements": "str", "default": []},
+            "fail_on_problems": {"type": "bool", "default": True},
+        },
+        required_if=[("state", "describe", ["pid"]), ("state", "check", ["source"])],
+        supports_check_mode=True,
+    )
+    run_module(module, preflight)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort, differing, summarize
+
+LARGE = (1 << 20) + 1
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Path:
+    return make(tmp_path / "one")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return make(tmp_path / "other")
+
+
+def make(folder: Path) -> Path:
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub/conf").write_text("a=1\n")
+    (folder / "large").write_bytes(bytes(LARGE))
+    (folder / "link").symlink_to("sub/conf")
+    os.utime(folder / "large", ns=(0, 1_000_000_001))
+    return folder
+
+
+def look(path: Path, full: bool = False, files: int = 100, size: int = 1 << 30) -> dict[str, Any]:
+    found = summarize(str(path), Effort(full, files, size))
+    assert found is not None
+    return found
+
+
+def unequal(one: Path, other: Path, full: bool = False) -> set[str]:
+    first, second = look(one, full), look(other, full)
+    return {name for name in ("shape", "hashes", "times") if first[name] != second[name]}
+
+
+def test_equal_folders_have_equal_sums(one: Path, other: Path) -> None:
+    assert look(one) == look(other)
+    assert look(one, full=True) == look(other, full=True)
+    assert {name: look(one)[name] for name in ("files", "bytes", "timed", "complete")} == {
+        "files": 5,
+        "bytes": LARGE + 4,
+        "timed": 1,
+        "complete": True,
+    }
+
+
+def test_other_contents_of_a_small_file_are_seen(one: Path, other: Path) -> None:
+    (other / "sub/conf").write_text("a=2\n")
+    assert unequal(one, other) == {"hashes"}
+    assert differing(look(one), look(other)) == ["sub/conf has other contents"]
+
+
+def test_the_time_of_a_small_file_does_not_matter(one: Path, other: Path) -> None:
+    os.utime(other / "sub/conf", ns=(0, 7))
+    assert unequal(one, other) == set()
+
+
+def test_a_large_file_is_told_by_its_time_unless_all_are_read(one: Path, other: Path) -> None:
+    (other / "large").write_bytes(bytes(LARGE - 1) + b"x")
+    os.utime(other / "large", ns=(0, 1_000_000_001))
+    assert unequal(one, other) == set()
+    assert unequal(one, other, full=True) == {"hashes"}
+    os.utime(other / "large", ns=(0, 1_000_000_002))
+    assert unequal(one, other) == {"times"}
+    assert differing(look(one), look(other)) == ["large has other time"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: (folder / "sub/conf").write_text("a=10\n"), "sub/conf is a file of 4 bytes"),
+        (lambda folder: (folder / "sub/conf").chmod(0o600), "mode 0600"),
+        (lambda folder: (folder / "new").touch(), "new is only on the target"),
+        (lambda folder: (folder / "large").unlink(), "large is only on the source"),
+        (lambda folder: os.mkfifo(folder / "fifo"), "fifo is only on the target"),
+    ],
+)
+def test_other_shapes_are_seen_and_named(one: Path, other: Path, change: Any, said: str) -> None:
+    change(other)
+    assert "shape" in unequal(one, other)
+    assert said in " ".join(differing(look(one), look(other)))
+
+
+def test_another_link_is_seen(one: Path, other: Path) -> None:
+    (other / "link").unlink()
+    (other / "link").symlink_to("sub/none")
+    assert unequal(one, other) == {"hashes"}
+
+
+def test_sockets_are_left_out(one: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(other)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("redis.sock")
+    assert look(one) == look(other)
+
+
+def test_a_file_is_looked_at_like_a_folder_of_one(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "b").write_text("y")
+    assert differing(look(tmp_path / "a"), look(tmp_path / "b")) == ["it has other contents"]
+
+
+def test_nothing_is_nothing(tmp_path: Path) -> None:
+    assert summarize(str(tmp_path / "none"), Effort()) is None
+
+
+def test_limits(one: Path, other: Path) -> None:
+    few = look(one, files=2)
+    assert (few["files"], few["complete"]) == (2, False)
+    assert look(one, files=5)["complete"] is True
+    assert look(one, full=True)["timed"] == 0
+    assert look(one, full=True, size=LARGE)["timed"] == 1
+    assert look(one, size=0)["timed"] == 2
+
+
+def test_names_of_large_folders_are_not_kept(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        for number in range(300):
+            (tmp_path / folder / str(number)).write_text(folder)
+    first, second = look(tmp_path / "one", files=1000), look(tmp_path / "other", files=1000)
+    assert first["names"] == {}
+    assert differing(first, second) == []
+    assert first["shape"] != second["shape"]
+
+
+def test_names_that_are_no_utf_8_can_be_carried_by_json(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff")).touch()
+    assert "\\xff" in look(folder)["names"]

@@ -1,0 +1,102 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import numbers, source_facts, target_facts
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc
+
+
+class Host:
+    """A host with a CRIU, and a folder for /conf."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.proc = FakeProc(folder / "proc")
+        self.criu = FakeCriu(folder, self.proc)
+        self.conf = folder / "conf"
+        self.conf.write_text("a=1\n")
+
+    def parameters(self, entries: Any, **more: Any) -> dict[str, Any]:
+        given = dict.fromkeys(("pid", "images", "root", "pid_file", "workload"))
+        limits = {"contents": "quick", "contents_max_files": 9, "contents_max_bytes": 99}
+        return {**given, **limits, "criu_path": self.criu.path, "map_entries": entries, "skip": [], **more}
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Host, Host]:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name, path=None: name)
+    return Host(tmp_path / "source"), Host(tmp_path / "target")
+
+
+def entry(source: Host, target: Host) -> dict[str, Any]:
+    paths = {"host_path": str(source.conf), "path": str(target.conf)}
+    return {"mountpoint": "/conf", "kind": "external", "data": "present", **paths}
+
+
+def test_both_look_at_the_same_things(hosts: tuple[Host, Host]) -> None:
+    source, target = hosts
+    source.proc.add(42, own_namespaces=["net"])
+    entries = [entry(source, target)]
+    there = source_facts(source.parameters(entries, pid=42, contents="full"), source.proc, source.criu)
+    assert there["effort"] == {"full": True, "files": 9, "bytes": 99}
+    carried = json.loads(json.dumps(there))
+    here = target_facts(carried, target.parameters(entries), target.proc, target.criu)
+    assert there["contents"] == here["contents"]
+    assert there["network_locks"] == here["network_locks"] == {"nftables": True, "iptables": True}
+    json.dumps(here)
+
+
+def test_contents_are_not_read_if_they_are_skipped_or_unknown(hosts: tuple[Host, Host]) -> None:
+    source, target = hosts
+    source.proc.add(42)
+    entries = [entry(source, target)]
+    for given in (source.parameters(None, pid=42), source.parameters(entries, pid=42, skip=["contents"])):
+        there = source_facts(given, source.proc, source.criu)
+        assert there["contents"] is None
+        assert target_facts(there, target.parameters(entries), target.proc, target.criu)["contents"] is None
+    there = source_facts(source.parameters(entries, pid=42), source.proc, source.criu)
+    skipping = target.parameters(entries, skip=["contents"])
+    assert target_facts(there, skipping, target.proc, target.criu)["contents"] is None
+
+
+def test_pids_and_sockets_matter_only_in_the_host_s_namespaces(hosts: tuple[Host, Host]) -> None:
+    source, target = hosts
+    target.proc.add(42, ["sshd"])
+    for own, taken in (([], ["process 42 (sshd)"]), (["pid", "net"], [])):
+        source.proc.add(42, own_namespaces=own)
+        there = source_facts(source.parameters(None, pid=42), source.proc, source.criu)
+        assert target_facts(there, target.parameters(None), target.proc, target.criu)["taken_pids"] == taken
+        source.proc.remove(42)
+
+
+@pytest.mark.parametrize("source", [{}, {"format": 2}, {"format": "1"}])
+def test_facts_of_another_format_are_refused(hosts: tuple[Host, Host], source: dict[str, Any]) -> None:
+    target = hosts[1]
+    with pytest.raises(CriuError, match="is not what state: describe returned"):
+        target_facts(source, target.parameters(None), target.proc, target.criu)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4.1.1", (4, 1, 1)),
+        ("4.2", (4, 2, 0)),
+        ("6.12.0-1-amd64", (6, 12, 0)),
+        ("6.18.44-fc", (6, 18, 44)),
+        ("7-rc1", (7, 0, 0)),
+        ("v4", (0, 0, 0)),
+        ("", (0, 0, 0)),
+    ],
+)
+def test_versions_are_compared_by_their_first_numbers(text: str, expected: tuple[int, ...]) -> None:
+    assert numbers(text) == expected
