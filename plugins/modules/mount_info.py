@@ -91,6 +91,26 @@ pid:
   returned: always
   type: int
   sample: 4711
+nested:
+  description:
+    - The mounts in nested mount namespaces of the workload that would make C(criu dump) fail. No key can be given for
+      them. It is taken for granted that every external mount of the root mount namespace has a key.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    pid:
+      description: A process in that namespace.
+      type: int
+    mountpoint:
+      description: Where it is mounted.
+      type: str
+    verdict:
+      description: As in RV(mounts[].verdict).
+      type: str
+    reason:
+      description: The reason, in words.
+      type: str
 mounts:
   description: The mounts in the order of C(/proc/PID/mountinfo). The first fields have the names of proc(5).
   returned: always
@@ -183,6 +203,7 @@ mounts:
       elements: dict
 """
 
+from dataclasses import replace
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
@@ -194,8 +215,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.process import 
     require_own_mount_namespace,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import read_mounts
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import Auto, Settings
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import nested_problems, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
@@ -211,7 +232,10 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         skipped=frozenset(parameters["skip_mnt"]),
         enabled_file_systems=frozenset(parameters["enable_fs"]),
     )
-    return {"pid": pid, "mounts": read_mounts(pid, proc, settings)}
+    mounts = read_mounts(pid, proc, settings)
+    own_keys = {mount["mountpoint"]: mount["mountpoint"] for mount in mounts if mount["kind"] == EXTERNAL}
+    nested = nested_problems(pid, proc, replace(settings, keys={**own_keys, **settings.keys}))
+    return {"pid": pid, "mounts": mounts, "nested": nested}
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.log import error_
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file, nested_problems, read_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.mount_map import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
@@ -58,7 +58,7 @@ MESSAGES = {
     "unreachable_sharing": "has unreachable sharing",
     "stacked": "has two children with same mountpoint",
 }
-TEMPLATE_PROGRAMS = (workload.SLEEP,)
+TEMPLATE_PROGRAMS = (workload.SLEEP, "/bin/sh", "/bin/mount", "/bin/mkdir")
 
 
 def main() -> None:
@@ -89,6 +89,7 @@ def dump_case(case: Mapping[str, Any], place: Path, images: Path, _earlier: Mapp
         workload.run_commands(case, "afterwards", place)
         rows = parse(Proc().mountinfo(pid))
         verdicts = predict(rows, parse(Proc().mountinfo("self")), settings(case))
+        nested = nested_problems(pid, Proc(), settings(case))
         info = read_mounts(pid, Proc())
         images.mkdir(parents=True)
         argv = dump_command("criu", pid, str(images), str(place / "root"), dump_map(case), options(case))
@@ -96,7 +97,9 @@ def dump_case(case: Mapping[str, Any], place: Path, images: Path, _earlier: Mapp
     finally:
         workload.kill(pid)
     result: dict[str, Any] = {
-        "predicted": sorted({verdict.kind for verdict in verdicts if verdict.kind in FATAL}),
+        "predicted": sorted(
+            {verdict.kind for verdict in verdicts if verdict.kind in FATAL} | {mount["verdict"] for mount in nested}
+        ),
         "dumped": completed.returncode == 0,
         "errors": error_lines((images / DUMP_LOG).read_text("utf-8", "replace")),
         "mounts": [as_mount(row, verdict) for row, verdict in zip(rows, verdicts)],

@@ -99,6 +99,9 @@ def become_workload(case: Mapping[str, Any], folder: Path, problems: int) -> Non
         # pivot_root(2) refuses a shared mount above the new root.
         subprocess.run(["mount", "--make-private", "/"], check=True)
         pivot_root(str(folder / "root"))
+        if "nested" in case and os.fork() == 0:
+            os.unshare(os.CLONE_NEWNS)
+            run_commands(case, "nested", Path("/"))
         null = os.open("/dev/null", os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)

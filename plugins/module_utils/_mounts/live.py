@@ -11,13 +11,21 @@ from typing import Any
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts, prefer
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, check_tree, is_decodable, parse
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import (
+    MountRow,
+    check_tree,
+    is_decodable,
+    parse,
+    printable,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
+    FATAL,
     INTERNAL,
     Settings,
     Verdict,
     classify,
     predict,
+    predict_all,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
@@ -45,6 +53,32 @@ def read_mounts(pid: int, proc: Proc, settings: Settings | None = None) -> list[
             "auto_path": prediction.path,
         }
         for row, verdict, prediction in zip(rows, classify(rows, host_rows), predicted)
+    ]
+
+
+def nested_problems(pid: int, proc: Proc, settings: Settings) -> list[dict[str, Any]]:
+    """The mounts of nested mount namespaces of a workload that would make `criu dump` fail, in plain JSON types.
+
+    No key can be given for them: they have `pid` (one process in that namespace), `mountpoint`, `verdict` and `reason`.
+    """
+    own = proc.namespace(pid, "mnt")
+    others: dict[str, int] = {}
+    for other in proc.tree(pid):
+        namespace = proc.namespace(other, "mnt")
+        if namespace is not None and namespace != own:
+            others.setdefault(namespace, other)
+    tables = [parse(proc.mountinfo(each)) for each in (pid, *others.values())]
+    judged = predict_all(tables, parse(proc.mountinfo("self")), settings)
+    return [
+        {
+            "pid": other,
+            "mountpoint": printable(row.mountpoint),
+            "verdict": verdict.kind,
+            "reason": verdict.reason,
+        }
+        for other, rows, verdicts in zip(others.values(), tables[1:], judged[1:])
+        for row, verdict in zip(rows, verdicts)
+        if verdict.kind in FATAL
     ]
 
 

@@ -97,8 +97,19 @@ def predict(rows: Sequence[MountRow], host_rows: Sequence[MountRow], settings: S
 
     `rows` are those of the workload's root mount namespace, `host_rows` those that CRIU itself sees.
     """
-    tree = _Tree(rows, host_rows, settings)
-    return [tree.verdict(row) for row in rows]
+    return predict_all([rows], host_rows, settings)[0]
+
+
+def predict_all(
+    namespaces: Sequence[Sequence[MountRow]], host_rows: Sequence[MountRow], settings: Settings
+) -> list[list[Verdict]]:
+    """The same for a workload with nested mount namespaces: the rows of its root mount namespace, then the others'.
+
+    Keys and auto detection are for the root mount namespace alone. A mount of a nested one can still be bound from a
+    mount with a key on the same superblock there.
+    """
+    tree = _Tree(namespaces, host_rows, settings)
+    return [[tree.verdict(row) for row in rows] for rows in namespaces]
 
 
 def root_mount(rows: Sequence[MountRow]) -> MountRow | None:
@@ -108,31 +119,34 @@ def root_mount(rows: Sequence[MountRow]) -> MountRow | None:
 
 
 class _Tree:
-    def __init__(self, rows: Sequence[MountRow], host_rows: Sequence[MountRow], settings: Settings) -> None:
+    def __init__(
+        self, namespaces: Sequence[Sequence[MountRow]], host_rows: Sequence[MountRow], settings: Settings
+    ) -> None:
         self._settings = settings
         self._known = _KNOWN_FILE_SYSTEMS | settings.enabled_file_systems
-        self._root = root_mount(rows)
-        self._peer_groups = frozenset(row.shared for row in rows if row.shared is not None)
+        self._roots = frozenset(id(root_mount(rows)) for rows in namespaces)
+        self._nested = frozenset(id(row) for rows in namespaces[1:] for row in rows)
+        everything = [row for rows in namespaces for row in rows]
+        self._peer_groups = frozenset(row.shared for row in everything if row.shared is not None)
         self._host: dict[tuple[str, str], list[tuple[int, MountRow]]] = defaultdict(list)
         for line, host_row in enumerate(host_rows) if settings.auto is not None else ():
             self._host[host_row.device, host_row.root].append((line, host_row))
-        siblings: dict[tuple[int, str], int] = defaultdict(int)
+        self._siblings: dict[tuple[int, str], int] = defaultdict(int)
         self._sources: dict[tuple[str, str], list[MountRow]] = defaultdict(list)
         self._outside: dict[int, Verdict] = {}
-        for row in rows:
-            siblings[row.parent_id, row.mountpoint] += 1
+        for row in everything:
+            self._siblings[row.parent_id, row.mountpoint] += 1
             verdict = self._from_outside(row)
             if verdict is not None:
                 self._outside[id(row)] = verdict
             # A mount whose own root is that of its file system, or that is given from outside, can be bound from.
             if verdict is not None or row.root == "/":
                 self._sources[row.device, row.root].append(row)
-        self._siblings = siblings
 
     def verdict(self, row: MountRow) -> Verdict:
-        if row.mountpoint in self._settings.skipped:
+        if row.mountpoint in self._settings.skipped and id(row) not in self._nested:
             return Verdict(SKIPPED, "CRIU is told to skip it")
-        if row is not self._root and self._siblings[row.parent_id, row.mountpoint] > 1:
+        if id(row) not in self._roots and self._siblings[row.parent_id, row.mountpoint] > 1:
             return Verdict(STACKED, "another mount is at the same mountpoint of the same parent, which CRIU refuses")
         sharing = self._unreachable_sharing(row)
         if sharing is not None:
@@ -140,8 +154,10 @@ class _Tree:
         return self._outside.get(id(row)) or self._inside(row)
 
     def _from_outside(self, row: MountRow) -> Verdict | None:
-        if row is self._root:
+        if id(row) in self._roots:
             return Verdict(ROOT, "it is the workload's root")
+        if id(row) in self._nested:
+            return None
         if row.mountpoint in self._settings.keys:
             return Verdict(EXTERNAL, f"it has the key {self._settings.keys[row.mountpoint]}")
         return self._detected(row) if self._settings.auto is not None else None
@@ -170,7 +186,7 @@ class _Tree:
                 return Verdict(INTERNAL, f"CRIU mounts {row.fstype} anew")
         source = next((other for other in self._around(row) if self._holds(other, row)), None)
         if source is not None:
-            where = "the workload's root" if source is self._root else f"the mount {source.mountpoint}"
+            where = "the workload's root" if id(source) in self._roots else f"the mount {source.mountpoint}"
             return Verdict(INTERNAL, f"its root {row.root} lies inside {where}, on the same superblock")
         if row.root == "/":
             return Verdict(UNSUPPORTED, f"CRIU cannot recreate a whole {row.fstype}; it needs a key")

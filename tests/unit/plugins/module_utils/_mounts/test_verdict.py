@@ -23,6 +23,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import 
     Verdict,
     classify,
     predict,
+    predict_all,
     root_mount,
 )
 
@@ -263,3 +264,27 @@ def test_auto_detection_finds_nothing_on_another_superblock_and_a_key_goes_befor
 
 def test_without_auto_detection_the_host_s_mounts_do_not_matter() -> None:
     assert kinds(DATA, host=HOST) == kinds(DATA, host="")
+
+
+NESTED = (
+    "201 200 8:1 /srv/box / rw - ext4 /dev/sda1 rw\n"
+    "202 201 8:1 /srv/data /data rw - ext4 /dev/sda1 rw\n"
+    "203 201 8:1 /srv/data/below /more rw - ext4 /dev/sda1 rw\n"
+    "204 201 0:77 / /odd rw - ramfs ramfs rw\n"
+    "205 201 0:78 / /tmp rw - tmpfs tmpfs rw\n"
+)
+
+
+@pytest.mark.parametrize(("keys", "data"), [({"/data": "data"}, "internal"), ({}, "no_proper_root")])
+def test_a_nested_mount_namespace_has_no_keys_but_may_bind_from_mounts_that_have(
+    keys: dict[str, str], data: str
+) -> None:
+    root = parse("101 100 8:1 /srv/box / rw - ext4 /dev/sda1 rw\n102 101 8:1 /srv/data /data rw - ext4 /dev/sda1 rw\n")
+    _own, nested = predict_all([root, parse(NESTED)], (), Settings(keys=keys))
+    assert [verdict.kind for verdict in nested] == ["root", data, data, "unsupported", "internal"]
+
+
+def test_a_key_is_not_for_a_nested_mount_at_the_same_place() -> None:
+    root = parse("101 100 8:1 /srv/box / rw - ext4 /dev/sda1 rw\n")
+    _own, nested = predict_all([root, parse(NESTED)], (), Settings(keys={"/odd": "odd"}))
+    assert nested[3].kind == "unsupported"
