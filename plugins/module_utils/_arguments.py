@@ -43,6 +43,7 @@ def dump_map() -> dict[str, Any]:
         "options": {
             "mountpoint": {"type": "str", "required": True},
             "key": {"type": "str", "required": True, "no_log": False},
+            "device": {"type": "str"},
         },
     }
 

@@ -61,6 +61,9 @@ options:
         description: The key in the images.
         type: str
         required: true
+      device:
+        description: The device number, V(MAJOR/MINOR), of a whole file system that is mounted anew from a block device.
+        type: str
   replace:
     description:
       - Remove the images that are in O(images) already. For a folder that is named after this very process, where only

@@ -41,6 +41,9 @@ options:
         description: The key.
         type: str
         required: true
+      device:
+        description: The device number, V(MAJOR/MINOR), of a whole file system that is mounted anew from a block device.
+        type: str
   external:
     description:
       - V(auto) tells what CRIU would decide with auto detection too.
@@ -185,8 +188,9 @@ mounts:
       type: bool
     verdict:
       description:
-        - What C(criu dump) will decide about it, with the options given. V(root), V(internal), V(external), V(auto) or
-          V(skipped); or why it will fail, V(no_proper_root), V(unsupported), V(unreachable_sharing) or V(stacked).
+        - What C(criu dump) will decide about it, with the options given. V(root), V(internal), V(external), V(auto),
+          V(device) or V(skipped); or why it will fail, V(no_proper_root), V(unsupported), V(unreachable_sharing) or
+          V(stacked).
       type: str
     verdict_reason:
       description: The reason, in words.
@@ -227,7 +231,8 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     require_own_mount_namespace(pid, proc)
     auto = Auto(parameters["external_shared"], parameters["external_masters"])
     settings = Settings(
-        keys={entry["mountpoint"]: entry["key"] for entry in parameters["mount_map"]},
+        keys={entry["mountpoint"]: entry["key"] for entry in parameters["mount_map"] if not entry["device"]},
+        devices=frozenset(entry["device"].replace("/", ":") for entry in parameters["mount_map"] if entry["device"]),
         auto=auto if parameters["external"] == "auto" else None,
         skipped=frozenset(parameters["skip_mnt"]),
         enabled_file_systems=frozenset(parameters["enable_fs"]),

@@ -59,6 +59,11 @@ options:
       source:
         description: The path on the target, with O(rules[].mountpoint) or O(rules[].select).
         type: str
+      device:
+        description:
+          - A block device of the target, with O(rules[].mountpoint), for a mount that is the whole file system of a
+            block device. It is mounted anew, so the target need not have it mounted.
+        type: str
       replace:
         description: What comes in the place of O(rules[].prefix).
         type: str
@@ -160,7 +165,7 @@ entries:
   type: list
   elements: dict
   sample: [{"mountpoint": "/data", "kind": "external", "type": "directory", "fstype": "ext4", "host_path": "/srv/data",
-            "key": "/data", "path": "/srv/fast/data", "rule": "mountpoint: /data", "data": "sync"}]
+            "key": "/data", "path": "/srv/fast/data", "rule": "mountpoint: /data", "data": "sync", "device": null}]
 gaps:
   description: Everything that is missing or wrong.
   returned: always
@@ -217,6 +222,7 @@ def main() -> None:
                     "prefix": {"type": "str"},
                     "select": {"type": "str"},
                     "source": {"type": "str"},
+                    "device": {"type": "str"},
                     "replace": {"type": "str"},
                     "keep": {"type": "bool", "default": False},
                     "key": {"type": "str", "no_log": False},

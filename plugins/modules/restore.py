@@ -49,6 +49,10 @@ options:
         description: The path on this host.
         type: str
         required: true
+      device:
+        description: Whether the path is a block device, whose file system is mounted anew.
+        type: bool
+        default: false
   allow_auto:
     description:
       - Restore an image set that was made with auto detection on another host. The paths in it are those of that host,
@@ -187,6 +191,7 @@ def main() -> None:
                 "options": {
                     "key": {"type": "str", "required": True, "no_log": False},
                     "path": {"type": "str", "required": True},
+                    "device": {"type": "bool", "default": False},
                 },
             },
             "pid_file": {"type": "path"},

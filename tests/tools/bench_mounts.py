@@ -21,6 +21,7 @@ The last line is one JSON object.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -130,9 +131,7 @@ def process(*command: str) -> None:
 
 def container_host(count: int) -> Iterator[str]:
     """`count` lines, always the same ones."""
-    lines = _lines()
-    for _number in range(count):
-        yield next(lines)
+    return itertools.islice(_lines(), count)
 
 
 def _lines() -> Iterator[str]:

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".cache" / "collections"
-PROPERTIES = "ansible_collections.fleet.criu.tests.unit.plugins.module_utils._mounts.test_properties"
+PROPERTIES = "ansible_collections.fleet.criu.tests.unit.plugins.filter.test_mount_properties"
 
 
 def main() -> int:

@@ -33,11 +33,17 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.log import error_
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file, nested_problems, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import (
+    is_device_of,
+    is_same_file,
+    nested_problems,
+    read_mounts,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.mount_map import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
     AUTO,
+    DEVICE,
     EXTERNAL,
     FATAL,
     INTERNAL,
@@ -88,11 +94,11 @@ def dump_case(case: Mapping[str, Any], place: Path, images: Path, _earlier: Mapp
     try:
         workload.run_commands(case, "afterwards", place)
         rows = parse(Proc().mountinfo(pid))
-        verdicts = predict(rows, parse(Proc().mountinfo("self")), settings(case))
-        nested = nested_problems(pid, Proc(), settings(case))
+        verdicts = predict(rows, parse(Proc().mountinfo("self")), settings(case, rows))
+        nested = nested_problems(pid, Proc(), settings(case, rows))
         info = read_mounts(pid, Proc())
         images.mkdir(parents=True)
-        argv = dump_command("criu", pid, str(images), str(place / "root"), dump_map(case), options(case))
+        argv = dump_command("criu", pid, str(images), str(place / "root"), dump_map(case, rows), options(case))
         completed = SubprocessRunner()(Command(argv))
     finally:
         workload.kill(pid)
@@ -121,10 +127,12 @@ def restore_case(case: Mapping[str, Any], place: Path, images: Path, earlier: Ma
         mountpoint: case.get("paths", {}).get(key, "$H/" + key) for mountpoint, key in case.get("keys", {}).items()
     }
     paths = {mountpoint: path.replace("$H", str(place)) for mountpoint, path in paths.items()}
-    keys = sorted(set(case.get("keys", {}).values()))
+    for mountpoint in case.get("devices", ()):
+        paths[mountpoint] = (place / "device").read_text().strip()
+    places = {key: mountpoint for mountpoint, key in reversed(list(case.get("keys", {}).items()))}
     restore_map = [
-        {"key": key, "path": next(paths[mountpoint] for mountpoint, name in case["keys"].items() if name == key)}
-        for key in keys
+        {"key": key, "path": paths[mountpoint], "device": mountpoint in case.get("devices", ())}
+        for key, mountpoint in places.items()
     ]
     missed = missed_hazard(case, earlier["info"], {"/": root, **paths})
     argv = restore_command("criu", str(images), root, restore_map, options(case))
@@ -139,6 +147,7 @@ def restore_case(case: Mapping[str, Any], place: Path, images: Path, earlier: Ma
     if result["restored"]:
         pid = int(pid_file.read_text())
         found = [] if "wrong" in case else compare(earlier["mounts"], pid, {"/": root, **paths})
+        workload.run_commands(case, "at_last", place)
         try:
             workload.run_commands(case, "wrong", place, {"P": f"/proc/{pid}/root", "M": f"/proc/{pid}/mountinfo"})
         finally:
@@ -193,24 +202,29 @@ def compare(mounts: Sequence[Mapping[str, Any]], pid: int, paths: Mapping[str, s
     live = [row.as_dict() for row in parse(proc.mountinfo(pid))]
     intended = [mount for mount in mounts if mount["kind"] != SKIPPED]
     detected = {mount["mountpoint"]: mount["path"] for mount in mounts if mount["kind"] == AUTO}
-    intended = [{**mount, "kind": EXTERNAL} if mount["kind"] == AUTO else mount for mount in intended]
+    intended = [{**mount, "kind": EXTERNAL} if mount["kind"] in (AUTO, DEVICE) else mount for mount in intended]
+    anew = {mount["mountpoint"] for mount in mounts if mount["kind"] == DEVICE}
     return differences(
         intended,
         live,
         {**paths, **detected},
-        lambda path, mountpoint: is_same_file(path, proc.root(pid, mountpoint)),
+        lambda path, mountpoint: (is_device_of if mountpoint in anew else is_same_file)(
+            path, proc.root(pid, mountpoint)
+        ),
     )
 
 
 def as_mount(row: MountRow, verdict: Verdict) -> dict[str, Any]:
-    assert verdict.kind in (ROOT, INTERNAL, EXTERNAL, AUTO, SKIPPED, *FATAL)
+    assert verdict.kind in (ROOT, INTERNAL, EXTERNAL, AUTO, DEVICE, SKIPPED, *FATAL)
     return {**row.as_dict(), "kind": verdict.kind, "reason": verdict.reason, "path": verdict.path}
 
 
-def settings(case: Mapping[str, Any]) -> Settings:
+def settings(case: Mapping[str, Any], rows: Sequence[MountRow]) -> Settings:
     auto = case.get("auto")
+    devices = case.get("devices", ())
     return Settings(
-        keys=case.get("keys", {}),
+        keys={mountpoint: key for mountpoint, key in case.get("keys", {}).items() if mountpoint not in devices},
+        devices=frozenset(row.device for row in rows if row.mountpoint in devices),
         auto=None if auto is None else Auto("s" in auto, "m" in auto),
         skipped=frozenset(case.get("skip", ())),
         enabled_file_systems=frozenset(case.get("enable_fs", ())),
@@ -230,8 +244,16 @@ def options(case: Mapping[str, Any]) -> Options:
     )
 
 
-def dump_map(case: Mapping[str, Any]) -> list[dict[str, str]]:
-    return [{"mountpoint": mountpoint, "key": key} for mountpoint, key in case.get("keys", {}).items()]
+def dump_map(case: Mapping[str, Any], rows: Sequence[MountRow] = ()) -> list[dict[str, str]]:
+    numbers = {row.mountpoint: row.device.replace(":", "/") for row in rows}
+    return [
+        {
+            "mountpoint": mountpoint,
+            "key": key,
+            **({"device": numbers[mountpoint]} if mountpoint in case.get("devices", ()) else {}),
+        }
+        for mountpoint, key in case.get("keys", {}).items()
+    ]
 
 
 def make_root(root: Path, folders: Sequence[str]) -> None:

@@ -78,7 +78,17 @@ def dump_command(
     `legacy` is for CRIU before 2.8, which has `--ext-mount-map` instead of `--external mnt[]`.
     """
     argv = [criu, "dump", "--tree", str(pid), *_common(images, DUMP_LOG, root, action_script)]
-    argv += _external(((entry["mountpoint"], entry["key"]) for entry in dump_map), legacy)
+    argv += _external(
+        (
+            (
+                ("dev", entry["device"], entry["key"])
+                if entry.get("device")
+                else ("mnt", entry["mountpoint"], entry["key"])
+            )
+            for entry in dump_map
+        ),
+        legacy,
+    )
     if leave_running:
         argv.append("--leave-running")
     if options.link_remap:
@@ -98,14 +108,16 @@ def restore_command(
     criu: str,
     images: str,
     root: str | None,
-    restore_map: Sequence[Mapping[str, str]],
+    restore_map: Sequence[Mapping[str, Any]],
     options: Options,
     action_script: str | None = None,
     legacy: bool = False,
 ) -> list[str]:
     """`criu restore` from the folder `images` below `root`, detached, with a path for each key of `restore_map`."""
     argv = [criu, "restore", "--restore-detached", *_common(images, RESTORE_LOG, root, action_script)]
-    argv += _external(((entry["key"], entry["path"]) for entry in restore_map), legacy)
+    argv += _external(
+        (("dev" if entry.get("device") else "mnt", entry["key"], entry["path"]) for entry in restore_map), legacy
+    )
     return argv + _both_sides(options)
 
 
@@ -118,10 +130,10 @@ def _common(images: str, log_file: str, root: str | None, action_script: str | N
     return argv
 
 
-def _external(pairs: Iterable[tuple[str, str]], legacy: bool) -> list[str]:
+def _external(resources: Iterable[tuple[str, str, str]], legacy: bool) -> list[str]:
     argv = []
-    for name, value in pairs:
-        argv += ["--ext-mount-map", f"{name}:{value}"] if legacy else ["--external", f"mnt[{name}]:{value}"]
+    for kind, name, value in resources:
+        argv += ["--ext-mount-map", f"{name}:{value}"] if legacy else ["--external", f"{kind}[{name}]:{value}"]
     return argv
 
 

@@ -31,9 +31,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.process import 
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_atomically, write_json
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import is_block_device, path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_device_of, is_same_file, read_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
@@ -44,7 +44,7 @@ class RestoreRequest:
 
     images: Path
     root: str
-    restore_map: Sequence[Mapping[str, str]]
+    restore_map: Sequence[Mapping[str, Any]]
     options: Mapping[str, Any]
     pid_file: Path | None = None
     criu_path: str | None = None
@@ -171,6 +171,7 @@ def _options(request: RestoreRequest, manifest: Manifest) -> Options:
 
 def _check_paths(request: RestoreRequest, manifest: Manifest) -> None:
     given = {entry["key"]: entry["path"] for entry in request.restore_map}
+    devices = [entry["key"] for entry in request.restore_map if entry.get("device")]
     types = {
         entry["key"]: mount["type"]
         for entry in manifest.mount_map
@@ -182,7 +183,10 @@ def _check_paths(request: RestoreRequest, manifest: Manifest) -> None:
     problems += [
         f"{path} (for key {key}) is {path_type(path) or 'missing'}, not a {types[key]}"
         for key, path in given.items()
-        if key in types and path_type(path) != types[key]
+        if key in types and key not in devices and path_type(path) != types[key]
+    ]
+    problems += [
+        f"{given[key]} (for key {key}) is no block device" for key in devices if not is_block_device(given[key])
     ]
     if path_type(request.root) != "directory":
         problems.append(f"the root {request.root} is no folder")
@@ -214,11 +218,16 @@ def _check_auto(request: RestoreRequest, manifest: Manifest) -> None:
 def _check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: Proc) -> None:
     by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
     paths = {entry["mountpoint"]: by_key[entry["key"]] for entry in manifest.mount_map}
+    devices = {entry["mountpoint"] for entry in manifest.mount_map if entry.get("device")}
     found = differences(
         manifest.mounts,
         read_mounts(pid, proc),
         {**paths, "/": request.root},
-        lambda path, mountpoint: is_same_file(path, proc.root(pid, mountpoint)),
+        lambda path, mountpoint: (
+            is_device_of(path, proc.root(pid, mountpoint))
+            if mountpoint in devices
+            else is_same_file(path, proc.root(pid, mountpoint))
+        ),
     )
     if found:
         raise CriuError(

@@ -45,9 +45,21 @@ def path_type(path: str) -> str | None:
     return FILE if stat.S_ISREG(mode) else OTHER
 
 
+def is_block_device(path: str) -> bool:
+    """Whether a block device is at the path, symlinks followed."""
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
 def _check_path(entry: Entry) -> Gap | None:
     path, mountpoint = entry.path, entry.mount.mountpoint
     expected = DIRECTORY if entry.mount.kind == ROOT else entry.mount.type
+    if entry.device is not None:
+        if is_block_device(path):
+            return None
+        return Gap("not_a_device", mountpoint, f"{path} is no block device here", f"Correct the rule ({entry.rule}).")
     if Path(path).is_symlink():
         reason = f"{path} is a symlink, which CRIU does not follow"
         return Gap("symlink", mountpoint, reason, f"Write {os.path.realpath(path)} instead (rule {entry.rule}).")
@@ -89,7 +101,7 @@ def _check_mountpoint(mount: Mount, mounts: Sequence[Mount], entries: Sequence[E
     mountpoint = mount.mountpoint
     above = [other for other in mounts if other.mountpoint != mountpoint and is_below(mountpoint, other.mountpoint)]
     parent = max(above, key=lambda other: len(other.mountpoint), default=None)
-    entry = next((entry for entry in entries if entry.mount is parent), None)
+    entry = next((entry for entry in entries if entry.mount is parent and entry.device is None), None)
     # An internal mount comes back with its contents, and a copy brings its folders with it.
     if entry is None or entry.data == SYNC or path_type(entry.path) != DIRECTORY:
         return None

@@ -44,6 +44,8 @@ _FLAGS = ("nosuid", "nodev", "noexec")
 
 def find_hazards(entries: Sequence[Entry], target: HostMounts) -> list[Gap]:
     """Every hazard of a plan, given what is mounted on the target."""
+    # A device is mounted anew, so what its own path is mounted with says nothing.
+    entries = [entry for entry in entries if entry.device is None]
     external = [entry for entry in entries if entry.mount.kind == EXTERNAL]
     there = {id(entry): target.mount_at(entry.path) for entry in entries}
     found = []

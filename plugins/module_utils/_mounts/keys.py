@@ -19,7 +19,7 @@ def make_keys(mounts: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return check_keys([{"mountpoint": mountpoint, "key": mountpoint} for mountpoint in mountpoints], mounts)
 
 
-def check_keys(dump_map: Sequence[Mapping[str, str]], mounts: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def check_keys(dump_map: Sequence[Mapping[str, Any]], mounts: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The same map, if every external mount has a key of its own, and every key an external mount.
 
     Raises CriuError with all that is wrong: mounts without a key, keys that match nothing, one key for two mounts, and
@@ -54,4 +54,4 @@ def check_keys(dump_map: Sequence[Mapping[str, str]], mounts: Sequence[Mapping[s
             "Run mount_info and mount_map again, and use the dump map that they give.",
             problems,
         )
-    return [dict(entry) for entry in dump_map]
+    return [{name: value for name, value in entry.items() if value is not None} for entry in dump_map]

@@ -106,3 +106,11 @@ def is_same_file(one: str, other: str) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def is_device_of(device: str, path: str) -> bool:
+    """Whether the file system at `path` is that of this block device; False if one of them leads nowhere."""
+    try:
+        return os.stat(device).st_rdev == os.stat(path).st_dev
+    except OSError:
+        return False

@@ -76,13 +76,18 @@ class Mount:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the mount map: the mount, its key in the images and its path on the target."""
+    """One line of the mount map: the mount, its key in the images and its path on the target.
+
+    `device` is set for a file system that is mounted anew from a block device of the target, which `path` is then: it
+    is the device number at the source as CRIU wants it, `MAJOR/MINOR`.
+    """
 
     mount: Mount
     key: str | None
     path: str
     rule: str
     data: str
+    device: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The entry in plain JSON types."""
@@ -96,6 +101,7 @@ class Entry:
             "path": self.path,
             "rule": self.rule,
             "data": self.data,
+            "device": self.device,
         }
 
 
@@ -114,15 +120,25 @@ class Plan:
 
     @property
     def dump_map(self) -> list[dict[str, str]]:
-        """What `criu dump --external mnt[MOUNTPOINT]:KEY` needs."""
+        """What `criu dump --external mnt[MOUNTPOINT]:KEY` (or `dev[MAJOR/MINOR]:KEY`) needs."""
         return [
-            {"mountpoint": entry.mount.mountpoint, "key": entry.key} for entry in self.entries if entry.key is not None
+            {
+                "mountpoint": entry.mount.mountpoint,
+                "key": entry.key,
+                **({"device": entry.device} if entry.device is not None else {}),
+            }
+            for entry in self.entries
+            if entry.key is not None
         ]
 
     @property
-    def restore_map(self) -> list[dict[str, str]]:
-        """What `criu restore --external mnt[KEY]:PATH` needs."""
-        return [{"key": entry.key, "path": entry.path} for entry in self.entries if entry.key is not None]
+    def restore_map(self) -> list[dict[str, Any]]:
+        """What `criu restore --external mnt[KEY]:PATH` (or `dev[KEY]:PATH`) needs."""
+        return [
+            {"key": entry.key, "path": entry.path, **({"device": True} if entry.device is not None else {})}
+            for entry in self.entries
+            if entry.key is not None
+        ]
 
     @property
     def copies(self) -> list[dict[str, str | None]]:
@@ -250,7 +266,18 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
         draft.gaps.append(
             Gap("bad_key", mount.mountpoint, f"CRIU cannot take the key {key!r}", "Choose another 'key' in the rule.")
         )
-    draft.entries.append(Entry(mount, key, path, str(rule), data))
+    device = f"{mount.major}/{mount.minor}" if rule.device is not None else None
+    if device is not None and (mount.kind != EXTERNAL or mount.root != "/" or mount.major == 0 or data == SYNC):
+        draft.gaps.append(
+            Gap(
+                "not_a_device",
+                mount.mountpoint,
+                f"the rule names a block device, but {_what(mount)} is not the whole file system of one that can be "
+                "mounted anew",
+                "Write 'source' instead of 'device' in the rule.",
+            )
+        )
+    draft.entries.append(Entry(mount, key, path, str(rule), data, device))
 
 
 def _no_rule(mount: Mount) -> Gap:

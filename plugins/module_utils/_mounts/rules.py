@@ -14,18 +14,26 @@ from typing import Any, Iterable, Mapping, Sequence
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadRule
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, problem, relative
 
+_OUTCOMES = {
+    "mountpoint": ("source", "device", "keep"),
+    "prefix": ("replace", "keep"),
+    "select": ("source", "keep"),
+}
+
 
 @dataclass(frozen=True)
 class Rule:
     """One rule: exactly one of `mountpoint`, `prefix` and `select` says which mounts, the rest says what of them.
 
-    `mount_ids` are the mounts that `select` was true for; the expression itself is evaluated elsewhere.
+    `device` is a block device of the target whose file system is mounted anew. `mount_ids` are the mounts that `select`
+    was true for; the expression itself is evaluated elsewhere.
     """
 
     mountpoint: str | None = None
     prefix: str | None = None
     select: str | None = None
     source: str | None = None
+    device: str | None = None
     replace: str | None = None
     keep: bool = False
     key: str | None = None
@@ -34,8 +42,8 @@ class Rule:
 
     def target_path(self, host_path: str | None) -> str | None:
         """The path on the target, for a mount whose root is at `host_path` on the source; None if it has none."""
-        if self.source is not None:
-            return self.source
+        if self.source is not None or self.device is not None:
+            return self.source or self.device
         if host_path is None or self.keep:
             return host_path
         return join(str(self.replace), relative(host_path, str(self.prefix)))
@@ -113,12 +121,12 @@ def _parse_rule(entry: Mapping[str, Any], number: int) -> Rule:
     which = [name for name in ("mountpoint", "prefix", "select") if name in given]
     if len(which) != 1:
         raise _bad(entry, number, "it must have exactly one of 'mountpoint', 'prefix' and 'select'")
-    allowed = {"prefix": ("replace", "keep")}.get(which[0], ("source", "keep"))
-    outcome = [name for name in ("source", "replace", "keep") if name in given]
+    allowed = _OUTCOMES[which[0]]
+    outcome = [name for name in ("source", "device", "replace", "keep") if name in given]
     if len(outcome) != 1 or outcome[0] not in allowed:
-        choice = " and ".join(repr(name) for name in allowed)
+        choice = ", ".join(repr(name) for name in allowed[:-1]) + f" and {allowed[-1]!r}"
         raise _bad(entry, number, f"a rule with '{which[0]}' must have exactly one of {choice}")
-    for name in ("mountpoint", "prefix", "source", "replace"):
+    for name in ("mountpoint", "prefix", "source", "device", "replace"):
         reason = problem(str(given[name])) if name in given else None
         if reason is not None:
             raise _bad(entry, number, f"its '{name}' cannot be used as a path: {reason}")

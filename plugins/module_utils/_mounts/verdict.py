@@ -21,6 +21,7 @@ ROOT = "root"
 INTERNAL = "internal"
 EXTERNAL = "external"
 AUTO = "auto"
+DEVICE = "device"
 SKIPPED = "skipped"
 UNSUPPORTED = "unsupported"
 NO_PROPER_ROOT = "no_proper_root"
@@ -74,9 +75,13 @@ class Auto:
 
 @dataclass(frozen=True)
 class Settings:
-    """What CRIU is told: `keys` by mountpoint, auto detection, skipped mountpoints, further known file systems."""
+    """What CRIU is told: `keys` by mountpoint, auto detection, skipped mountpoints, further known file systems.
+
+    `devices` are the device numbers (`MAJOR:MINOR`) of whole file systems that are to be mounted anew.
+    """
 
     keys: Mapping[str, str] = field(default_factory=dict)
+    devices: frozenset[str] = frozenset()
     auto: Auto | None = None
     skipped: frozenset[str] = frozenset()
     enabled_file_systems: frozenset[str] = frozenset()
@@ -158,6 +163,8 @@ class _Tree:
             return Verdict(ROOT, "it is the workload's root")
         if id(row) in self._nested:
             return None
+        if row.device in self._settings.devices:
+            return Verdict(DEVICE, f"its superblock {row.device} has a key, and is mounted anew from a block device")
         if row.mountpoint in self._settings.keys:
             return Verdict(EXTERNAL, f"it has the key {self._settings.keys[row.mountpoint]}")
         return self._detected(row) if self._settings.auto is not None else None
@@ -208,7 +215,8 @@ class _Tree:
         if row.master is None or row.master in self._peer_groups:
             return None
         for source in (row, *self._around(row)):
-            if id(source) in self._outside and source.master == row.master:
+            given = self._outside.get(id(source))
+            if given is not None and given.kind != DEVICE and source.master == row.master:
                 return None
         return Verdict(
             UNREACHABLE_SHARING,

@@ -79,6 +79,7 @@ def test_each_external_mount_has_its_key_and_its_path_by_the_rules() -> None:
         "path": "/etc/new.conf",
         "rule": "mountpoint: /conf",
         "data": "present",
+        "device": None,
     }
     assert [entry["type"] for entry in found["entries"]] == ["directory", "directory", "file"]
 
@@ -188,7 +189,7 @@ def test_select_without_jmespath_says_what_to_install(monkeypatch: pytest.Monkey
     [
         (
             [{"mountpoint": "/data"}],
-            r"Mount rule 1 .* exactly one of 'source' and 'keep'.* Write \{mountpoint, source\}",
+            r"Mount rule 1 .* exactly one of 'source', 'device' and 'keep'.* Write \{mountpoint, source\}",
         ),
         ([{"mountpoint": "data", "source": "/x"}], "does not begin with '/'"),
         ([{"mountpoint": "/data", "colour": "red"}], "external_map: rules.colour. Supported parameters include"),

@@ -131,3 +131,35 @@ def test_version_and_check() -> None:
     assert version_command("/sbin/criu") == ["/sbin/criu", "--version"]
     assert check_command("/sbin/criu") == ["/sbin/criu", "check"]
     assert check_command("/sbin/criu", "uffd") == ["/sbin/criu", "check", "--feature", "uffd"]
+
+
+def test_a_device_is_told_by_its_number_and_its_path() -> None:
+    dump_map = [{"mountpoint": "/disk", "key": "disk", "device": "8/17"}]
+    argv = dump_command("criu", 42, "/images", "/root", dump_map, Options())
+    assert argv[argv.index("--external") + 1] == "dev[8/17]:disk"
+    restore_map = [{"key": "disk", "path": "/dev/vdb", "device": True}]
+    argv = restore_command("criu", "/images", "/root", restore_map, Options())
+    assert argv[argv.index("--external") + 1] == "dev[disk]:/dev/vdb"
+
+
+def test_auto_detection_and_its_flags_are_options_of_their_own() -> None:
+    argv = dump_command(
+        "criu", 42, "/i", None, [], Options(external_auto=True, external_shared=True, external_masters=True)
+    )
+    assert [value for value in argv if value.startswith("mnt[]")] == ["mnt[]", "mnt[]:m", "mnt[]:s"]
+
+
+def test_skipped_mounts_known_file_systems_and_the_older_engine_are_passed_on() -> None:
+    options = Options(skip_mnt=("/a",), enable_fs=("ramfs",), mntns_compat_mode=True)
+    argv = dump_command("criu", 42, "/i", None, [], options)
+    assert argv[argv.index("--skip-mnt") + 1] == "/a"
+    assert argv[argv.index("--enable-fs") + 1] == "ramfs"
+    assert "--mntns-compat-mode" in argv
+    assert "--skip-mnt" not in restore_command("criu", "/i", None, [], options)
+
+
+def test_a_criu_before_2_8_is_told_by_its_older_option() -> None:
+    argv = dump_command("criu", 42, "/i", None, [{"mountpoint": "/d", "key": "k"}], Options(), legacy=True)
+    assert argv[argv.index("--ext-mount-map") + 1] == "/d:k"
+    argv = restore_command("criu", "/i", None, [{"key": "k", "path": "/srv"}], Options(), legacy=True)
+    assert argv[argv.index("--ext-mount-map") + 1] == "k:/srv"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Mapping, Sequence
 
 import pytest
@@ -69,8 +70,29 @@ def test_an_entry_in_plain_types_has_all_that_a_person_wants_to_see() -> None:
             "path": "/ssd",
             "rule": "mountpoint: /data",
             "data": "shared",
+            "device": None,
         }
     ]
+
+
+WHOLE = Mount(7, "/disk", "external", "directory", "ext4", "/mnt/disk", root="/", major=8, minor=17)
+
+
+def test_a_whole_file_system_may_be_mounted_anew_from_a_device() -> None:
+    found = plan([WHOLE], {"mountpoint": "/disk", "device": "/dev/vdb", "key": "disk"})
+    assert found.gaps == []
+    assert found.dump_map == [{"mountpoint": "/disk", "key": "disk", "device": "8/17"}]
+    assert found.restore_map == [{"key": "disk", "path": "/dev/vdb", "device": True}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "data"),
+    [({"root": "/part"}, "present"), ({"major": 0}, "present"), ({}, "sync"), ({"kind": "root"}, "present")],
+)
+def test_what_is_no_whole_file_system_of_a_device_is_not(fields: dict[str, Any], data: str) -> None:
+    mount = dataclasses.replace(WHOLE, **fields)
+    found = plan([mount], {"mountpoint": "/disk", "device": "/dev/vdb"}, data={"/disk": data})
+    assert "not_a_device" in [gap.code for gap in found.gaps]
 
 
 def test_the_key_of_a_rule_is_used_on_both_sides_and_an_empty_one_is_none() -> None:

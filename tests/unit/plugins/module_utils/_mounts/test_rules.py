@@ -12,7 +12,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import BadRule
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import Rule, decide, parse_rules
 
 EXACTLY_ONE_WHICH = "exactly one of 'mountpoint', 'prefix' and 'select'"
-EXACT_OUTCOME = "a rule with 'mountpoint' must have exactly one of 'source' and 'keep'"
+EXACT_OUTCOME = "a rule with 'mountpoint' must have exactly one of 'source', 'device' and 'keep'"
 PREFIX_OUTCOME = "a rule with 'prefix' must have exactly one of 'replace' and 'keep'"
 SELECT_OUTCOME = "a rule with 'select' must have exactly one of 'source' and 'keep'"
 
