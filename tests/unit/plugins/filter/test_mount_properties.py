@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What must hold for every mountinfo and every set of rules, tried on generated ones.
 
-It stands with the filters because one of them is tried too, which needs ansible-core. The same ones each time, unless FUZZ_EXAMPLES says how many new ones to try for each property (`make fuzz`).
+It stands with the filters because one of them is tried too, which needs ansible-core. The same inputs each time, unless
+FUZZ_EXAMPLES says how many new ones to try for each property (`make fuzz`).
 """
 
 from __future__ import annotations
