@@ -90,7 +90,7 @@ options:
     default: false
   skip_mnt:
     description:
-      - Mountpoints that are left out of the images. An open file there makes the dump fail.
+      - Mountpoints that are left out of the images. A workload with an open file there cannot be restored.
     type: list
     elements: str
     default: []

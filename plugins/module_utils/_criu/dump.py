@@ -10,7 +10,7 @@ import platform
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options, dump_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import (
@@ -49,7 +49,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     WorkloadNotFound,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys, make_keys
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import nested_problems, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import FATAL, SKIPPED, Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
@@ -110,7 +111,7 @@ def check_dump(request: DumpRequest, identity: Identity, proc: Proc, runner: Run
     """The manifest that a dump would write, but for the files. Changes nothing; raises CriuError if it cannot be."""
     criu = find_criu(runner, request.criu_path)
     require_own_mount_namespace(identity.pid, proc)
-    mounts = read_mounts(identity.pid, proc)
+    mount_map, mounts = _told(request, identity.pid, proc)
     root = root_folder(identity.pid, proc)
     if root is None:
         raise CriuError(
@@ -127,11 +128,46 @@ def check_dump(request: DumpRequest, identity: Identity, proc: Proc, runner: Run
         criu_version=criu.version,
         created="",
         root=root,
-        mount_map=make_keys(mounts) if request.dump_map is None else check_keys(request.dump_map, mounts),
+        mount_map=mount_map,
         mounts=mounts,
         options=_with_network_lock(request.options, criu, runner).as_dict(),
         leave_running=request.leave_running,
     )
+
+
+def _told(request: DumpRequest, pid: int, proc: Proc) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+    # The keys, and the mounts with what CRIU will decide when it is told of these keys.
+    options = request.options
+    left = [
+        mount
+        for mount in read_mounts(pid, proc)
+        if mount["mountpoint"] not in options.skip_mnt and mount["fstype"] not in options.enable_fs
+    ]
+    if options.external_auto:
+        mount_map = check_keys(request.dump_map or [], left, all_needed=False)
+    else:
+        mount_map = make_keys(left) if request.dump_map is None else check_keys(request.dump_map, left)
+    auto = Auto(options.external_shared, options.external_masters)
+    settings = Settings(
+        keys={entry["mountpoint"]: entry["key"] for entry in mount_map if "device" not in entry},
+        devices=frozenset(entry["device"].replace("/", ":") for entry in mount_map if "device" in entry),
+        auto=auto if options.external_auto else None,
+        skipped=frozenset(options.skip_mnt),
+        enabled_file_systems=frozenset(options.enable_fs),
+    )
+    mounts = [mount for mount in read_mounts(pid, proc, settings) if mount["verdict"] != SKIPPED]
+    fatal = [f"{mount['mountpoint']}: {mount['verdict_reason']}" for mount in mounts if mount["verdict"] in FATAL]
+    fatal += [
+        f"{mount['mountpoint']} of process {mount['pid']}: {mount['reason']}"
+        for mount in nested_problems(pid, proc, settings)
+    ]
+    if fatal:
+        raise CriuError(
+            f"CRIU would refuse the mounts of {request.name}: {'; '.join(fatal)}.",
+            "Run mount_info and mount_map again, and use the dump map that they give.",
+            {"refused_mounts": fatal},
+        )
+    return mount_map, mounts
 
 
 def _earlier(request: DumpRequest, proc: Proc) -> Manifest | None:

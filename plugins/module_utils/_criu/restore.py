@@ -218,6 +218,7 @@ def _check_auto(request: RestoreRequest, manifest: Manifest) -> None:
 def _check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: Proc) -> None:
     by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
     paths = {entry["mountpoint"]: by_key[entry["key"]] for entry in manifest.mount_map}
+    paths.update({mount["mountpoint"]: mount["auto_path"] for mount in manifest.mounts if mount.get("auto_path")})
     devices = {entry["mountpoint"] for entry in manifest.mount_map if entry.get("device")}
     found = differences(
         manifest.mounts,

@@ -19,8 +19,10 @@ def make_keys(mounts: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return check_keys([{"mountpoint": mountpoint, "key": mountpoint} for mountpoint in mountpoints], mounts)
 
 
-def check_keys(dump_map: Sequence[Mapping[str, Any]], mounts: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The same map, if every external mount has a key of its own, and every key an external mount.
+def check_keys(
+    dump_map: Sequence[Mapping[str, Any]], mounts: Sequence[Mapping[str, Any]], all_needed: bool = True
+) -> list[dict[str, str]]:
+    """The same map, if every external mount has a key of its own (unless not all are needed), and every key a mount.
 
     Raises CriuError with all that is wrong: mounts without a key, keys that match nothing, one key for two mounts, and
     mounts stacked at one mountpoint, which CRIU would restore as two binds of one path.
@@ -32,7 +34,7 @@ def check_keys(dump_map: Sequence[Mapping[str, Any]], mounts: Sequence[Mapping[s
     for entry in dump_map:
         uses.setdefault(entry["key"], set()).add(entry["mountpoint"])
     problems = {
-        "without_key": [mountpoint for mountpoint in external if mountpoint not in given],
+        "without_key": [mountpoint for mountpoint in external if all_needed and mountpoint not in given],
         "matching_nothing": sorted(mountpoint for mountpoint in given if mountpoint not in external),
         "shared_keys": [key for key, mountpoints in uses.items() if len(mountpoints) > 1],
         "unusable": sorted(key for key in uses if not is_usable_key(key)),
