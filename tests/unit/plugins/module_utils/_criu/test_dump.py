@@ -61,6 +61,9 @@ class Bench:
             },
         )
 
+    def remount(self, mounts: list[str]) -> None:
+        (self.proc.folder / str(PID) / "mountinfo").write_text("\n".join(mounts), "utf-8")
+
     def dump(self, check_only: bool = False, **changes: Any) -> Dumped:
         return dump_workload(replace(self.request, **changes), self.proc, self.criu, check_only)
 
@@ -141,7 +144,33 @@ def test_leave_running_lets_it_run_on(bench: Bench) -> None:
     assert "manifest.json" in bench.left
 
 
+def test_auto_detection_needs_no_keys_and_its_paths_are_kept_in_the_manifest(bench: Bench) -> None:
+    manifest = bench.dump(options=Options(external_auto=True)).manifest
+    assert [word for word in bench.argv() if word.startswith("mnt[")] == ["mnt[]"]
+    assert manifest.mount_map == []
+    assert [mount["auto_path"] for mount in manifest.mounts] == [None, "/srv/data", None]
+
+
+def test_a_device_has_its_number_and_no_mountpoint_for_criu(bench: Bench) -> None:
+    bench.remount([*bench.mounts, "103 100 8:17 / /disk rw - ext4 /dev/sdb1 rw"])
+    dump_map = [{"mountpoint": "/data", "key": "d"}, {"mountpoint": "/disk", "key": "disk", "device": "8/17"}]
+    manifest = bench.dump(dump_map=dump_map).manifest
+    assert [word for word in bench.argv() if "[" in word] == ["mnt[/data]:d", "dev[8/17]:disk"]
+    assert {mount["mountpoint"]: mount["verdict"] for mount in manifest.mounts}["/disk"] == "device"
+
+
+def test_a_skipped_mount_needs_no_key_and_is_not_expected_after_a_restore(bench: Bench) -> None:
+    manifest = bench.dump(options=Options(skip_mnt=("/data",))).manifest
+    assert [mount["mountpoint"] for mount in manifest.mounts] == ["/", "/proc"]
+
+
 # What is refused before anything is frozen
+
+
+def test_what_criu_would_refuse_is_told_before_it_is_asked(bench: Bench) -> None:
+    bench.remount([bench.mounts[0], "101 100 8:1 /srv/data /data rw shared:7 - ext4 /dev/sda1 rw"])
+    error = refused(bench, CriuError, "CRIU would refuse the mounts of redis", options=Options(external_auto=True))
+    assert [text.split(":")[0] for text in error.facts["refused_mounts"]] == ["/data"]
 
 
 def refused(bench: Bench, error: type[CriuError], text: str, **changes: Any) -> CriuError:
