@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.select import evaluate_selects
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.select import evaluate_selects, plain
 
 try:
     import jmespath
@@ -40,14 +39,9 @@ class ActionModule(ActionBase):
                     "Install it there (pip install jmespath) for the Python that runs Ansible."
                 )
             try:
-                mounts = _plain(arguments.get("mounts") or [])
-                arguments["rules"] = evaluate_selects(_plain(rules), mounts, jmespath.search)
+                mounts = plain(arguments.get("mounts") or [])
+                arguments["rules"] = evaluate_selects(plain(rules), mounts, jmespath.search)
             except CriuError as error:
                 raise AnsibleActionFail(str(error)) from error
         result = self._execute_module("fleet.criu.mount_map", arguments, task_vars=task_vars)
         return dict(result)
-
-
-def _plain(value: Any) -> Any:
-    # Ansible's own kinds of text are no strings to the functions of JMESPath, which look at the exact type.
-    return json.loads(json.dumps(value, default=str))

@@ -13,7 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import DIRECTORY, FILE, OTHER, Mount, make_plan
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import Rule, parse_rules
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.select import evaluate_selects
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.select import evaluate_selects, plain
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, INTERNAL, ROOT, classify
@@ -180,7 +180,7 @@ def external_map(
     """The map in plain JSON types. Raises AnsibleFilterError for mounts, rules or expressions that are not usable."""
     mounts = _dictionaries("mounts", mounts)
     options = _checked(
-        _OPTIONS, {"rules": _plain(rules or []), "workload": _plain(workload), "keep_paths": keep_paths}, ""
+        _OPTIONS, {"rules": plain(rules or []), "workload": plain(workload), "keep_paths": keep_paths}, ""
     )
     try:
         if host is not None:
@@ -250,22 +250,10 @@ def _checked(options: Mapping[str, Any], given: Mapping[str, Any], where: str) -
 
 
 def _dictionaries(name: str, value: Any) -> list[dict[str, Any]]:
-    plain = _plain(value)
-    if not isinstance(plain, list) or not all(isinstance(part, dict) for part in plain):
+    parts = plain(value)
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise AnsibleFilterError(f"external_map needs a list of dictionaries as '{name}'.")
-    return plain
-
-
-def _plain(value: Any) -> Any:
-    # JMESPath asks for a value's very class, and ansible-core hands on subclasses, which know where they come from.
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return [_plain(inner) for inner in value]
-    for kind in (str, int, float):
-        if isinstance(value, kind) and not isinstance(value, bool):
-            return kind(value)
-    return value
+    return parts
 
 
 class FilterModule:

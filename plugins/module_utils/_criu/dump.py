@@ -95,7 +95,8 @@ def dump_workload(request: DumpRequest, proc: Proc, runner: Runner, check_only: 
             "Look for it again with workload_info, and pass its pid and start_time.",
         )
     identity = Identity(stat.pid, stat.start_time)
-    manifest = check_dump(request, identity, proc, runner)
+    criu = find_criu(runner, request.criu_path)
+    manifest = _check_dump(request, identity, criu, proc, runner)
     if request.replace:
         _require_replaceable(request, identity, proc)
     else:
@@ -104,12 +105,11 @@ def dump_workload(request: DumpRequest, proc: Proc, runner: Runner, check_only: 
         return Dumped(manifest, changed=True)
     if request.replace and request.images.is_dir():
         remove_images(request.images)
-    return _dump(request, manifest, identity, proc, runner)
+    return _dump(request, manifest, identity, criu, proc, runner)
 
 
-def check_dump(request: DumpRequest, identity: Identity, proc: Proc, runner: Runner) -> Manifest:
-    """The manifest that a dump would write, but for the files. Changes nothing; raises CriuError if it cannot be."""
-    criu = find_criu(runner, request.criu_path)
+def _check_dump(request: DumpRequest, identity: Identity, criu: Criu, proc: Proc, runner: Runner) -> Manifest:
+    # The manifest that the dump will write, but for the files. Changes nothing.
     require_own_mount_namespace(identity.pid, proc)
     mount_map, mounts = _told(request, identity.pid, proc)
     root = root_folder(identity.pid, proc)
@@ -200,10 +200,11 @@ def _require_replaceable(request: DumpRequest, identity: Identity, proc: Proc) -
         )
 
 
-def _dump(request: DumpRequest, manifest: Manifest, identity: Identity, proc: Proc, runner: Runner) -> Dumped:
+def _dump(
+    request: DumpRequest, manifest: Manifest, identity: Identity, criu: Criu, proc: Proc, runner: Runner
+) -> Dumped:
     # The manifest is written in CRIU's post-dump stage, when all images are there and the tasks still are: there is no
     # moment with neither a workload nor a complete image set.
-    criu = find_criu(runner, request.criu_path)
     prepare_folder(request.images)
     remove_log(request.images / DUMP_LOG)
 

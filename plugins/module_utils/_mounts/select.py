@@ -23,6 +23,19 @@ def evaluate_selects(
     return [_evaluated(rule, mounts, search) for rule in rules]
 
 
+def plain(value: Any) -> Any:
+    """The value in exactly the plain types of JSON, as `evaluate_selects` needs mounts and rules."""
+    # JMESPath asks for a value's very class, and ansible-core hands on subclasses, which know where they come from.
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [plain(inner) for inner in value]
+    for kind in (str, int, float):
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return kind(value)
+    return value
+
+
 def _evaluated(rule: Any, mounts: Sequence[Mapping[str, Any]], search: Callable[[str, Any], Any]) -> Any:
     # A rule that is no dictionary is for the module to refuse, with its place and what to write.
     if not isinstance(rule, Mapping) or not rule.get("select"):
