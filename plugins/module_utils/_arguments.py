@@ -57,3 +57,32 @@ def external() -> dict[str, Any]:
         "skip_mnt": {"type": "list", "elements": "str", "default": []},
         "enable_fs": {"type": "list", "elements": "str", "default": []},
     }
+
+
+def restore_map() -> dict[str, Any]:
+    """The paths for a restore."""
+    return {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "key": {"type": "str", "required": True, "no_log": False},
+            "path": {"type": "str", "required": True},
+            "device": {"type": "bool", "default": False},
+        },
+    }
+
+
+def handoff() -> dict[str, Any]:
+    """What both ends of a handoff are told."""
+    return {
+        "handoff": {"type": "str", "required": True},
+        "workload": {"type": "str", "required": True},
+        "source": {"type": "str", "required": True},
+        "target": {"type": "str", "required": True},
+        "transport": {"type": "str", "choices": ["direct", "shared"], "default": "direct"},
+        "options": {"type": "dict", "default": {}},
+        "hooks": {"type": "dict", "default": {}},
+        "pid_file": {"type": "path"},
+        "criu_path": {"type": "path"},
+    }

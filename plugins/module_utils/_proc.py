@@ -83,6 +83,14 @@ class Proc:
         lines = (line.partition(":") for line in self._read(pid, "status").splitlines())
         return {name: value.strip() for name, _colon, value in lines}
 
+    def syscall(self, pid: int) -> str:
+        """The line of /proc/PID/syscall: in which system call the process waits, and where; empty if unreadable."""
+        return self._read(pid, "syscall").strip()
+
+    def maps(self, pid: int) -> str:
+        """The text of /proc/PID/maps."""
+        return self._read(pid, "maps")
+
     def root(self, pid: int, path: str = "/") -> str:
         """Where a path of the process's own mount namespace can be reached."""
         return f"{self.folder}/{pid}/root{path}"

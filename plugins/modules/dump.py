@@ -15,6 +15,9 @@ description:
     freeze.
   - A manifest (V(manifest.json)) is written last, when all images are there and before the workload is let go.
     Without it an image set is incomplete. A dump that fails or is interrupted leaves the workload running.
+  - A dump that lets the workload go begins a generation of it, a number that M(fleet.criu.restore) uses to revive each
+    image set only once. With O(leave_running=true) the image set has the generation of the workload that lives on, and
+    so it can only be revived as a copy.
   - If O(images) already has the image set of this workload from this boot of this host, and the workload is gone,
     nothing is done.
 author:
@@ -125,6 +128,12 @@ options:
     type: str
     choices: [auto, nftables, iptables]
     default: auto
+  at_least_generation:
+    description:
+      - The highest generation of the workload that any other host knows, see
+        RV(fleet.criu.workload_info#module:generation). The new one is greater.
+    type: int
+    default: 0
   timeout:
     description:
       - Give up if the workload cannot be frozen and collected within this many seconds.
@@ -179,6 +188,15 @@ manifest:
     created:
       description: When it was written, in UTC.
       type: str
+    generation:
+      description: See RV(generation).
+      type: int
+generation:
+  description:
+    - The generation of the image set; in check mode what it would be. 0 in an old image set, from before generations.
+  returned: always
+  type: int
+  sample: 7
 size:
   description: The bytes of all images.
   returned: always
@@ -245,6 +263,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, dump_workload
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
@@ -261,8 +280,9 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         leave_running=parameters["leave_running"],
         replace=parameters["replace"],
         criu_path=parameters["criu_path"],
+        at_least_generation=parameters["at_least_generation"],
     )
-    dumped = dump_workload(request, Proc(), SubprocessRunner(), check_mode)
+    dumped = dump_workload(request, Proc(), SubprocessRunner(), Generations(), check_mode)
     running = {"running": True, "images": None}
     after = {"running": request.leave_running, "images": str(request.images)}
     return {
@@ -270,6 +290,7 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         "diff": {"before": running if dumped.changed else after, "after": after},
         "images": str(request.images),
         "manifest": dumped.manifest.as_dict(),
+        "generation": dumped.manifest.generation,
         "size": dumped.manifest.size,
         "seconds": round(dumped.seconds, 3),
     }
@@ -294,6 +315,7 @@ def main() -> None:
                 "choices": ["auto", "nftables", "iptables"],
                 "default": "auto",
             },
+            "at_least_generation": {"type": "int", "default": 0},
             "timeout": {"type": "int"},
         },
         mutually_exclusive=[("tcp_established", "tcp_close")],

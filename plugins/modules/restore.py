@@ -14,6 +14,10 @@ description:
   - The options that the image set was made with are used again; options given here override them.
   - Before the first instruction of the workload runs, its mounts are compared with those that were intended. If they
     differ, the restore is given up and nothing runs.
+  - Each image set has a generation, see M(fleet.criu.dump). Just before the workload runs, this host records that the
+    generation is spent, with all before it. An image set whose generation is spent is refused, because it would become
+    a second copy of the workload, or one that has forgotten what was written since. A restore that fails can be
+    repeated.
   - If a copy restored from this image set runs here already, or the process of O(pid_file), nothing is done.
 author:
   - The fleet.criu maintainers (@fleet-criu)
@@ -59,6 +63,18 @@ options:
         and CRIU binds whatever happens to be there on this one.
     type: bool
     default: false
+  allow_copy:
+    description:
+      - Revive an image set although its generation is spent. That makes a second copy of the workload, or one that has
+        forgotten what was written since. Never let two copies write to the same storage.
+    type: bool
+    default: false
+  spent_generation:
+    description:
+      - The highest generation of the workload that is spent by the record of any other host, see
+        RV(fleet.criu.workload_info#module:spent_generation). It counts like this host's own record.
+    type: int
+    default: 0
   pid_file:
     description:
       - A file to write the new pid to, before the workload runs. A stale one is replaced.
@@ -94,6 +110,18 @@ seconds:
   returned: always
   type: float
   sample: 0.05
+generation:
+  description:
+    - The generation of the image set, 0 if it is an old one from before generations. Also returned if it is refused
+      because it is spent.
+  returned: always
+  type: int
+  sample: 7
+spent_generation:
+  description: The highest generation that is spent, by this host's record or O(spent_generation).
+  returned: if the image set is refused because its generation is spent
+  type: int
+  sample: 7
 differences:
   description: How the restored mounts differ from the intended ones.
   returned: if they do
@@ -153,6 +181,7 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, restore_workload
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
@@ -168,11 +197,14 @@ def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         pid_file=Path(parameters["pid_file"]) if parameters["pid_file"] else None,
         criu_path=parameters["criu_path"],
         allow_auto=parameters["allow_auto"],
+        allow_copy=parameters["allow_copy"],
+        spent_generation=parameters["spent_generation"],
     )
-    restored = restore_workload(request, Proc(), SubprocessRunner(), check_mode)
+    restored = restore_workload(request, Proc(), SubprocessRunner(), Generations(), check_mode)
     result = {
         "changed": restored.changed,
         "workload": restored.manifest.workload.name,
+        "generation": restored.manifest.generation,
         "seconds": round(restored.seconds, 3),
         "diff": {"before": {"running": not restored.changed}, "after": {"running": True}},
     }
@@ -196,6 +228,8 @@ def main() -> None:
             },
             "pid_file": {"type": "path"},
             "allow_auto": {"type": "bool", "default": False},
+            "allow_copy": {"type": "bool", "default": False},
+            "spent_generation": {"type": "int", "default": 0},
         },
         mutually_exclusive=[("tcp_established", "tcp_close")],
         supports_check_mode=True,

@@ -11,6 +11,7 @@ short_description: Find a workload on a host and describe it
 version_added: 0.1.0
 description:
   - Finds the init process of a workload by pid, pid file, systemd unit or exact command line.
+  - Tells which generations of it this host knows, see M(fleet.criu.dump).
   - Tells its root folder on the host, which namespaces are its own, and how much memory a dump has to write.
 author:
   - The fleet.criu maintainers (@fleet-criu)
@@ -25,6 +26,10 @@ attributes:
   idempotent:
     support: full
 options:
+  name:
+    description:
+      - The name of the workload. With it RV(generation) and RV(spent_generation) are returned.
+    type: str
   required:
     description:
       - Fail if the workload does not run here. Otherwise RV(found) tells.
@@ -47,6 +52,14 @@ EXAMPLES = r"""
     required: false
   become: true
   register: gauge
+
+- name: Ask what this host knows of the image sets of redis
+  fleet.criu.workload_info:
+    name: redis
+    pid_file: /run/workloads/redis.pid
+    required: false
+  become: true
+  register: redis
 """
 
 RETURN = r"""
@@ -59,6 +72,16 @@ reason:
   description: Why it was not found.
   returned: if it was not found
   type: str
+generation:
+  description: The highest generation of the workload that this host knows, 0 if none.
+  returned: if O(name) is given
+  type: int
+  sample: 7
+spent_generation:
+  description: The highest generation that is spent by this host's record, 0 if none. All before it are spent too.
+  returned: if O(name) is given
+  type: int
+  sample: 6
 pid:
   description: The pid of the workload's init process, as the host sees it.
   returned: if it was found
@@ -108,6 +131,7 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Description, describe, find
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
@@ -117,18 +141,30 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 
 def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     proc = Proc()
+    known = _known_generations(parameters["name"])
     try:
         identity = find(Description.from_dict(parameters), proc, SubprocessRunner())
     except WorkloadNotFound as error:
         if parameters["required"]:
             raise
-        return {"found": False, "reason": error.message}
-    return {"found": True, **describe(identity, proc)}
+        return {"found": False, "reason": error.message, **known}
+    return {"found": True, **describe(identity, proc), **known}
+
+
+def _known_generations(name: str | None) -> dict[str, int]:
+    if name is None:
+        return {}
+    generations = Generations()
+    return {"generation": generations.current(name), "spent_generation": generations.spent(name)}
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**_arguments.workload(), "required": {"type": "bool", "default": True}},
+        argument_spec={
+            **_arguments.workload(),
+            "name": {"type": "str"},
+            "required": {"type": "bool", "default": True},
+        },
         mutually_exclusive=[_arguments.WORKLOAD_CHOICES],
         required_one_of=[_arguments.WORKLOAD_CHOICES],
         supports_check_mode=True,

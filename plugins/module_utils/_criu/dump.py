@@ -27,6 +27,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import (
     require_own,
     require_space,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     Manifest,
@@ -60,7 +61,10 @@ NFTABLES = "nftables"
 
 @dataclass(frozen=True)
 class DumpRequest:
-    """What to dump and where to. `dump_map` None gives each external mount its mountpoint as key."""
+    """What to dump and where to. `dump_map` None gives each external mount its mountpoint as key.
+
+    `at_least_generation` is the highest generation that any other host knows of the workload.
+    """
 
     name: str
     pid: int
@@ -71,6 +75,7 @@ class DumpRequest:
     leave_running: bool = False
     replace: bool = False
     criu_path: str | None = None
+    at_least_generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,13 @@ class Dumped:
     seconds: float = 0.0
 
 
-def dump_workload(request: DumpRequest, proc: Proc, runner: Runner, check_only: bool = False) -> Dumped:
-    """Dump the workload, unless an earlier dump did it and it is gone. Raises CriuError; then the workload runs on."""
+def dump_workload(
+    request: DumpRequest, proc: Proc, runner: Runner, generations: Generations, check_only: bool = False
+) -> Dumped:
+    """Dump the workload, unless an earlier dump did it and it is gone. Raises CriuError; then the workload runs on.
+
+    `generations` is this host's record. A check tells the generation that the dump would have, and begins none.
+    """
     require_root()
     stat = proc.stat(request.pid)
     if stat is None or request.start_time not in (None, stat.start_time):
@@ -96,20 +106,23 @@ def dump_workload(request: DumpRequest, proc: Proc, runner: Runner, check_only: 
         )
     identity = Identity(stat.pid, stat.start_time)
     criu = find_criu(runner, request.criu_path)
-    manifest = _check_dump(request, identity, criu, proc, runner)
+    manifest = plan_dump(request, identity, criu, proc, runner)
+    require_space(request.images, memory_bytes(proc, proc.tree(identity.pid)))
+    manifest = replace(manifest, generation=_expected_generation(request, generations))
     if request.replace:
         _require_replaceable(request, identity, proc)
     else:
         require_empty(request.images)
     if check_only:
         return Dumped(manifest, changed=True)
+    manifest = replace(manifest, generation=_begin_generation(request, generations))
     if request.replace and request.images.is_dir():
         remove_images(request.images)
     return _dump(request, manifest, identity, criu, proc, runner)
 
 
-def _check_dump(request: DumpRequest, identity: Identity, criu: Criu, proc: Proc, runner: Runner) -> Manifest:
-    # The manifest that the dump will write, but for the files. Changes nothing.
+def plan_dump(request: DumpRequest, identity: Identity, criu: Criu, proc: Proc, runner: Runner) -> Manifest:
+    """The manifest that the dump will have, but for the files. Changes nothing; raises CriuError if it would fail."""
     require_own_mount_namespace(identity.pid, proc)
     mount_map, mounts = _told(request, identity.pid, proc)
     root = root_folder(identity.pid, proc)
@@ -118,7 +131,6 @@ def _check_dump(request: DumpRequest, identity: Identity, criu: Criu, proc: Proc
             f"The root of workload {request.name} (pid {identity.pid}) cannot be seen in the host's mount namespace.",
             "Mount it on the host too, so that CRIU can be told of it with --root.",
         )
-    require_space(request.images, memory_bytes(proc, proc.tree(identity.pid)))
     return Manifest(
         workload=Workload(request.name, identity.pid, identity.start_time, proc.command(identity.pid)),
         host=platform.node(),
@@ -168,6 +180,26 @@ def _told(request: DumpRequest, pid: int, proc: Proc) -> tuple[list[dict[str, st
             {"refused_mounts": fatal},
         )
     return mount_map, mounts
+
+
+def _expected_generation(request: DumpRequest, generations: Generations) -> int:
+    # What _begin_generation would give. Changes nothing.
+    known = max(generations.current(request.name), request.at_least_generation, 0)
+    return max(known, 1) if request.leave_running else known + 1
+
+
+def _begin_generation(request: DumpRequest, generations: Generations) -> int:
+    # Before the freeze, so that it costs no downtime. A dump that fails leaves a number that no image set has.
+    if request.leave_running:
+        # The workload lives on as this generation, so the image set is a copy from the beginning.
+        generations.learn(request.name, request.at_least_generation)
+        generation = generations.current(request.name) or generations.begin(request.name)
+        generations.spend(request.name, generation)
+        return generation
+    generation = generations.begin(request.name, request.at_least_generation)
+    # The workload lives, so what was dumped of it before is overtaken, even if it was never revived.
+    generations.spend(request.name, generation - 1)
+    return generation
 
 
 def _earlier(request: DumpRequest, proc: Proc) -> Manifest | None:

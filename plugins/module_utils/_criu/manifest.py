@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -40,7 +41,8 @@ class Workload:
 class Manifest:
     """All that a manifest says.
 
-    `created` is UTC in ISO 8601; `mounts` are the workload's mounts as the module mount_info returns them.
+    `created` is UTC in ISO 8601; `mounts` are the workload's mounts as the module mount_info returns them;
+    `generation` is what generation.py says it is, 0 in an image set of something that does not count.
     """
 
     workload: Workload
@@ -55,6 +57,7 @@ class Manifest:
     mounts: Sequence[Mapping[str, Any]]
     options: Mapping[str, Any]
     leave_running: bool = False
+    generation: int = 0
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -82,6 +85,11 @@ def digests(images: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def checksums_of(images: Path) -> dict[str, list[int]]:
+    """Size in bytes and CRC-32 of every image file in the folder, by name."""
+    return {path.name: _size_and_crc(path) for path in images.iterdir() if path.suffix == _IMAGE_SUFFIX}
+
+
 def write_manifest(images: Path, manifest: Manifest) -> None:
     """Write the manifest into the image folder, atomically, mode 0600."""
     write_json(images / MANIFEST, manifest.as_dict())
@@ -91,24 +99,35 @@ def read_manifest(images: Path) -> Manifest:
     """The manifest of an image set. Raises BadImageSet if it is missing, damaged or of a format that we do not know."""
     path = images / MANIFEST
     try:
-        value = json.loads(path.read_text("utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("it is no JSON object")
-        if value.get("format") != FORMAT:
-            raise BadImageSet(
-                f"{path} is of format {value.get('format')!r}; this version knows format {FORMAT}.",
-                "Use the version of fleet.criu that made the image set, or a later one.",
-            )
-        manifest = Manifest(**{**value, "workload": Workload(**value["workload"])})
-        _check_shape(manifest)
-        return manifest
+        text = path.read_text("utf-8")
     except FileNotFoundError:
         raise BadImageSet(
             f"{images} is no complete image set: it has no {MANIFEST}, which is written last.",
             "Look for the folder of a dump that succeeded. A dump that was interrupted left its workload running.",
         ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise BadImageSet(f"{path} cannot be read: {error}.", "Use another copy of this image set.") from error
+    try:
+        return manifest_of(json.loads(text), str(path))
+    except (ValueError, RecursionError) as error:
+        raise BadImageSet(f"{path} cannot be read: {error}.", "Use another copy of this image set.") from error
+
+
+def manifest_of(value: Any, where: str = "the manifest of the source") -> Manifest:
+    """The manifest that was a JSON value. Raises BadImageSet if it is damaged or of a format that we do not know."""
+    try:
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+        if value.get("format") != FORMAT:
+            raise BadImageSet(
+                f"{where} is of format {value.get('format')!r}; this version knows format {FORMAT}.",
+                "Use the version of fleet.criu that made the image set, or a later one.",
+            )
+        manifest = Manifest(**{**value, "workload": Workload(**value["workload"])})
+        _check_shape(manifest)
+        return manifest
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadImageSet(f"{where} cannot be read: {error}.", "Use another copy of this image set.") from error
 
 
 def verify_files(images: Path, manifest: Manifest) -> None:
@@ -134,6 +153,8 @@ def verify_files(images: Path, manifest: Manifest) -> None:
 
 
 def _check_shape(manifest: Manifest) -> None:
+    if type(manifest.generation) is not int or manifest.generation < 0:  # not isinstance, because True is an int
+        raise ValueError(f"its generation {manifest.generation!r} is no number")
     files = manifest.files
     if not isinstance(files, dict) or not all(
         isinstance(entry, dict) and isinstance(entry.get("size"), int) and isinstance(entry.get("sha256"), str)
@@ -152,3 +173,12 @@ def _sha256(path: Path) -> str:
         for chunk in iter(lambda: stream.read(_CHUNK), b""):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _size_and_crc(path: Path) -> list[int]:
+    size, checksum = 0, 0
+    with path.open("rb") as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            size += len(chunk)
+            checksum = zlib.crc32(chunk, checksum)
+    return [size, checksum]

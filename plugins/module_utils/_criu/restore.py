@@ -14,6 +14,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options, restore_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu, find_criu, require_root
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import remove_log
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     RESTORED,
@@ -40,7 +41,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """What to restore and how. `restore_map` has a path for each key, `options` override those of the image set."""
+    """What to restore and how. `restore_map` has a path for each key, `options` override those of the image set.
+
+    `spent_generation` is the highest generation that is spent by the record of any other host; `allow_copy` revives an
+    image set although its generation is spent.
+    """
 
     images: Path
     root: str
@@ -49,6 +54,8 @@ class RestoreRequest:
     pid_file: Path | None = None
     criu_path: str | None = None
     allow_auto: bool = False
+    allow_copy: bool = False
+    spent_generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,24 +71,28 @@ class Restored:
     seconds: float = 0.0
 
 
-def restore_workload(request: RestoreRequest, proc: Proc, runner: Runner, check_only: bool = False) -> Restored:
+def restore_workload(
+    request: RestoreRequest, proc: Proc, runner: Runner, generations: Generations, check_only: bool = False
+) -> Restored:
     """Restore the workload, unless it runs already. Raises CriuError; then no copy of it was let run here.
 
     The live mounts are compared with the intended ones in CRIU's post-restore stage, before the first instruction of
-    the workload runs: a copy with wrong mounts never writes anything.
+    the workload runs: a copy with wrong mounts never writes anything. In the same stage the generation of the image
+    set is spent in `generations`, this host's record; a restore that CRIU gives up is repeatable.
     """
     require_root()
     manifest = read_manifest(request.images)
     running = _find_running(request, manifest, proc, runner)
     if running is not None:
         return running
+    _check_generation(request, manifest, generations.spent(manifest.workload.name))
     criu = find_criu(runner, request.criu_path)
     verify_files(request.images, manifest)
-    _check_paths(request, manifest)
+    check_paths(request, manifest)
     _check_auto(request, manifest)
     if check_only:
         return Restored(None, True, manifest)
-    return _restore(request, manifest, criu, proc, runner)
+    return _restore(request, manifest, criu, proc, runner, generations)
 
 
 def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc, runner: Runner) -> Restored | None:
@@ -113,19 +124,42 @@ def _left_running(manifest: Manifest, proc: Proc) -> Identity | None:
     return Identity(manifest.workload.pid, manifest.workload.start_time)
 
 
-def _restore(request: RestoreRequest, manifest: Manifest, criu: Criu, proc: Proc, runner: Runner) -> Restored:
-    options = _options(request, manifest)
+def _check_generation(request: RestoreRequest, manifest: Manifest, spent_here: int) -> None:
+    name, generation = manifest.workload.name, manifest.generation
+    spent = max(spent_here, request.spent_generation)
+    if request.allow_copy or not 0 < generation <= spent:
+        return
+    record = "this host" if spent_here >= generation else "another host"
+    raise BadImageSet(
+        f"The image set {request.images} is of generation {generation} of {name}, which is spent: by the record of "
+        f"{record}, generations up to {spent} have lived. Revived again, it would be a second copy of {name}, or one "
+        "that has forgotten what was written since.",
+        f"Use the image set of the latest dump of {name}. If you want a second copy of {name}, or know that "
+        "nothing has run (a restore that was cut off at its very end counts as one), set allow_copy: true.",
+        {"generation": generation, "spent_generation": spent},
+    )
+
+
+def _restore(
+    request: RestoreRequest, manifest: Manifest, criu: Criu, proc: Proc, runner: Runner, generations: Generations
+) -> Restored:
+    options = restore_options(request, manifest)
     remove_log(request.images / RESTORE_LOG)
+    name, generation = manifest.workload.name, manifest.generation
     identity: Identity | None = None
+    spent_before = 0
 
     def confirm(pid: int) -> None:
-        nonlocal identity
-        _check_mounts(request, manifest, pid, proc)
+        nonlocal identity, spent_before
+        check_mounts(request, manifest, pid, proc)
         stat = proc.stat(pid)
         if stat is None:
             raise CriuError(f"Process {pid} was restored, but is gone.")
+        spent_before = generations.spend(name, generation)
+        # Somebody else may have revived it since the first look.
+        _check_generation(request, manifest, spent_before)
         identity = Identity(pid, stat.start_time)
-        _record(request, identity, proc)
+        record_restored(request, identity, proc)
 
     try:
         with Stages({POST_RESTORE: confirm}) as stages:
@@ -151,16 +185,20 @@ def _restore(request: RestoreRequest, manifest: Manifest, criu: Criu, proc: Proc
                 f"The restore of {manifest.workload.name}",
                 completed,
                 request.images / RESTORE_LOG,
-                _places(request, manifest),
+                places_of(request, manifest),
             )
-    except BaseException:
+    except BaseException as error:
         if identity is not None and not lives(identity, proc):
-            _remove_record(request)
+            remove_record(request)
+            # Only if CRIU has said that it failed: it may have let the workload run if we were interrupted.
+            if isinstance(error, CriuError):
+                generations.give_back(name, generation, spent_before)
         raise
     return Restored(identity.pid, True, manifest, seconds)
 
 
-def _options(request: RestoreRequest, manifest: Manifest) -> Options:
+def restore_options(request: RestoreRequest, manifest: Manifest) -> Options:
+    """The options of the image set, overridden by those of the request."""
     given = {name: value for name, value in request.options.items() if value is not None}
     kept = dict(manifest.options)
     for one, other in (("tcp_established", "tcp_close"), ("tcp_close", "tcp_established")):
@@ -169,7 +207,8 @@ def _options(request: RestoreRequest, manifest: Manifest) -> Options:
     return Options.from_dict({**kept, **given})
 
 
-def _check_paths(request: RestoreRequest, manifest: Manifest) -> None:
+def check_paths(request: RestoreRequest, manifest: Manifest) -> None:
+    """Raises BadImageSet, with every problem, if the map does not fit the image set or this host."""
     given = {entry["key"]: entry["path"] for entry in request.restore_map}
     devices = [entry["key"] for entry in request.restore_map if entry.get("device")]
     types = {
@@ -198,7 +237,8 @@ def _check_paths(request: RestoreRequest, manifest: Manifest) -> None:
         )
 
 
-def _places(request: RestoreRequest, manifest: Manifest) -> Places:
+def places_of(request: RestoreRequest, manifest: Manifest) -> Places:
+    """What a diagnosis of CRIU's log has to know of the mounts."""
     by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
     entries = [{**entry, "path": by_key.get(entry["key"], "")} for entry in manifest.mount_map]
     return Places(manifest.mounts, entries, request.root)
@@ -215,7 +255,8 @@ def _check_auto(request: RestoreRequest, manifest: Manifest) -> None:
         )
 
 
-def _check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: Proc) -> None:
+def check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: Proc) -> None:
+    """Raises CriuError, with every difference, if the live mounts of a process are not the intended ones."""
     by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
     paths = {entry["mountpoint"]: by_key[entry["key"]] for entry in manifest.mount_map}
     paths.update({mount["mountpoint"]: mount["auto_path"] for mount in manifest.mounts if mount.get("auto_path")})
@@ -238,7 +279,8 @@ def _check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: P
         )
 
 
-def _record(request: RestoreRequest, identity: Identity, proc: Proc) -> None:
+def record_restored(request: RestoreRequest, identity: Identity, proc: Proc) -> None:
+    """Note in the image folder, and in the pid file if there is to be one, which process was restored."""
     record = {"pid": identity.pid, "start_time": identity.start_time, "boot_id": proc.boot_id()}
     write_json(request.images / RESTORED, record)
     if request.pid_file is not None:
@@ -246,7 +288,8 @@ def _record(request: RestoreRequest, identity: Identity, proc: Proc) -> None:
         write_atomically(request.pid_file, f"{identity.pid}\n", 0o644)
 
 
-def _remove_record(request: RestoreRequest) -> None:
+def remove_record(request: RestoreRequest) -> None:
+    """Take back what record_restored has noted."""
     for path in (request.images / RESTORED, request.pid_file):
         if path is not None and path.exists():
             path.unlink()

@@ -4,40 +4,41 @@
 """Answering CRIU's action scripts: at a named stage CRIU waits until we say whether it may go on.
 
 At `post-dump` all images are written and the tasks still exist; at `post-restore` all is restored and nothing runs yet
-(criu(8), --action-script). A refusal makes CRIU undo its work. So does our own death, because the script that CRIU runs
-then finds nobody to ask.
+(criu(8), --action-script). A refusal makes CRIU undo its work. So does our own death: the script waits for a lock that
+the kernel takes from us then, and finds no answer. Once `hold` was called it goes on waiting instead, for an answer
+that somebody else may give later (`answer_stage`).
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import select
+import shlex
 import shutil
-import socket
-import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Callable, Mapping
 
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+
 POST_DUMP = "post-dump"
 POST_RESTORE = "post-restore"
 
-_GO_ON = b"0"
-_REFUSE = b"1"
 _WAIT = 0.02
 
-# sh first, because CRIU runs the script at every stage and most of them need no answer.
+# CRIU runs the script at every stage, most of them while the workload is frozen, so it has to be quick: sh and flock(1)
+# need 3 ms, an interpreter 20. Opening a FIFO for both directions never blocks (fifo(7)).
 _SCRIPT = """#!/bin/sh
-case " {stages} " in *" $CRTOOLS_SCRIPT_ACTION "*) ;; *) exit 0 ;; esac
-exec '{python}' -I -S '{client}' '{socket}'
-"""
-
-_CLIENT = """import os, socket, sys
-with socket.socket(socket.AF_UNIX) as connection:
-    connection.connect(sys.argv[1])
-    stage, pid = os.environ["CRTOOLS_SCRIPT_ACTION"], os.environ.get("CRTOOLS_INIT_PID", "0")
-    connection.sendall(f"{stage} {pid}\\n".encode())
-    sys.exit(0 if connection.recv(1) == b"0" else 1)
+stage=$CRTOOLS_SCRIPT_ACTION
+case " {stages} " in *" $stage "*) ;; *) exit 0 ;; esac
+cd {folder} || exit 1
+echo "$stage ${{CRTOOLS_INIT_PID-0}}" 1<>request
+flock --shared "lock.$stage" true
+while [ -e hold ] && [ ! -e "answer.$stage" ]; do sleep 0.1; done
+read -r answer <"answer.$stage" && exit "$answer"
+exit 1
 """
 
 Answer = Callable[[int], None]
@@ -47,23 +48,30 @@ class Stages:
     """A context in which `script` may be given to CRIU as its action script.
 
     `answers` has for each stage a function that gets the pid of the workload's init and raises to refuse; what it
-    raised is kept in `refusal`. `serve` must be called repeatedly while CRIU runs.
+    raised is kept in `refusal`. `serve` must be called repeatedly while CRIU runs. Who wants to answer later than at
+    once uses `asked` and `answer` instead. With a `folder`, what the script needs is kept there and stays.
     """
 
-    def __init__(self, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, answers: Mapping[str, Answer], folder: Path | None = None) -> None:
         self._answers = answers
+        self._given_folder = folder
         self.refusal: Exception | None = None
 
     def __enter__(self) -> Stages:
-        self._folder = Path(tempfile.mkdtemp(prefix="fleet.criu."))
-        path, client = self._folder / "socket", self._folder / "client.py"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._socket.bind(str(path))
-        self._socket.listen(1)
-        client.write_text(_CLIENT, "utf-8")
-        script = self._folder / "action"
+        if shutil.which("flock") is None:
+            raise CriuError("flock is not installed here.", "Install the package util-linux.")
+        self.folder = self._given_folder or Path(tempfile.mkdtemp(prefix="fleet.criu."))
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        request = self.folder / "request"
+        if not request.exists():
+            os.mkfifo(str(request), 0o600)
+        self._requests = os.open(str(request), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._locks = {stage: self._lock(stage) for stage in self._answers}
+        self._unread = b""
+        script = self.folder / "action"
         script.write_text(
-            _SCRIPT.format(stages=" ".join(self._answers), python=sys.executable, client=client, socket=path), "utf-8"
+            _SCRIPT.format(stages=" ".join(self._answers), folder=shlex.quote(str(self.folder))),
+            "utf-8",
         )
         script.chmod(0o700)
         self.script = str(script)
@@ -72,22 +80,78 @@ class Stages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close()
-        shutil.rmtree(str(self._folder), ignore_errors=True)
+        for descriptor in (self._requests, *self._locks.values()):
+            os.close(descriptor)
+        if self._given_folder is None:
+            shutil.rmtree(str(self.folder), ignore_errors=True)
+
+    def fileno(self) -> int:
+        """Readable when a script may have asked."""
+        return self._requests
+
+    def asked(self) -> tuple[str, int] | None:
+        """The stage at which CRIU waits, and the pid of the workload's init; None if no script has asked. Never waits.
+
+        CRIU comes to each stage once.
+        """
+        try:
+            self._unread += os.read(self._requests, 4096)
+        except BlockingIOError:
+            pass
+        line, newline, rest = self._unread.partition(b"\n")
+        if not newline:
+            return None
+        self._unread = rest
+        stage, _space, pid = line.decode("ascii", "replace").partition(" ")
+        if stage not in self._answers:
+            return None
+        if not pid.isdecimal():
+            self.refusal = ValueError(f"CRIU gave {pid!r} as the pid at stage {stage}")
+            self.answer(stage, False)
+            return None
+        return stage, int(pid)
+
+    def answer(self, stage: str, go_on: bool) -> None:
+        """Let CRIU go on, or make it undo its work."""
+        answer_stage(self.folder, stage, go_on)
+        fcntl.flock(self._locks[stage], fcntl.LOCK_UN)
+
+    def hold(self) -> None:
+        """From now on our death is no refusal: CRIU waits until there is an answer."""
+        (self.folder / "hold").touch(mode=0o600)
 
     def serve(self) -> None:
         """Answer one waiting script, or return after a moment if there is none."""
-        readable, _writable, _failed = select.select([self._socket], [], [], _WAIT)
-        if readable:
-            connection, _peer = self._socket.accept()
-            with connection:
-                connection.sendall(self._ask(connection.recv(4096).decode("ascii", "replace")))
+        readable, _writable, _failed = select.select([self._requests], [], [], _WAIT)
+        asked = self.asked() if readable else None
+        if asked is not None:
+            stage, pid = asked
+            self.answer(stage, self._ask(stage, pid))
 
-    def _ask(self, request: str) -> bytes:
-        stage, _space, pid = request.strip().partition(" ")
+    def _ask(self, stage: str, pid: int) -> bool:
         try:
-            self._answers[stage](int(pid))
+            self._answers[stage](pid)
         except Exception as error:  # whatever it is, CRIU must be told to undo its work
             self.refusal = error
-            return _REFUSE
-        return _GO_ON
+            return False
+        return True
+
+    def _lock(self, stage: str) -> int:
+        descriptor = os.open(str(self.folder / f"lock.{stage}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return descriptor
+
+
+def answer_stage(folder: Path, stage: str, go_on: bool) -> None:
+    """Answer for a process that died after it had called `hold`."""
+    draft = folder / f"answer.{stage}.new"
+    draft.write_text("0\n" if go_on else "1\n", "ascii")
+    os.replace(draft, folder / f"answer.{stage}")
+
+
+def given_answer(folder: Path, stage: str) -> bool | None:
+    """Whether CRIU was told to go on at this stage; None if it was told nothing."""
+    try:
+        return (folder / f"answer.{stage}").read_text("ascii").strip() == "0"
+    except OSError:
+        return None

@@ -15,6 +15,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.plugins.module_utils._transfer import receive
@@ -60,6 +61,7 @@ class Scene:
         self.criu = FakeCriu(folder, self.proc)
         self.criu.restores = self.start
         self.runner = FakeRunner()
+        self.generations = Generations(host / "lib" / "generations.json")
         self.start()
 
     def start(self) -> int:
@@ -73,7 +75,11 @@ class Scene:
     def run(self, module_name: str, /, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
         module = importlib.import_module(f"ansible_collections.fleet.criu.plugins.modules.{module_name}")
         runner = self.runner if module_name.startswith("transfer") else self.criu
-        for attribute, value in (("Proc", self.proc), ("SubprocessRunner", runner)):
+        for attribute, value in (
+            ("Proc", self.proc),
+            ("SubprocessRunner", runner),
+            ("Generations", self.generations),
+        ):
             if hasattr(module, attribute):
                 self._monkeypatch.setattr(module, attribute, lambda value=value: value)
         given = {name: value for name, value in arguments.items() if value is not None}
@@ -228,6 +234,17 @@ def test_workload_info_fails_if_nothing_is_found_unless_it_is_not_required(scene
     }
 
 
+def test_workload_info_tells_what_the_host_knows_of_generations(scene: Scene) -> None:
+    scene.generations.begin("redis", 4)
+    scene.generations.spend("redis", 3)
+    for pid in (PID, 7):
+        found = scene.run("workload_info", name="redis", pid=pid, required=False)
+        assert (found["found"], found["generation"], found["spent_generation"]) == (pid == PID, 5, 3)
+    found = scene.run("workload_info", name="postgres", pid=7, required=False)
+    assert (found["generation"], found["spent_generation"]) == (0, 0)
+    assert "generation" not in scene.run("workload_info", pid=PID)
+
+
 def test_workload_info_fails_if_it_is_unsure_even_if_not_required(scene: Scene) -> None:
     scene.proc.add(43, ["redis"])
     assert scene.fails("workload_info", command=["redis"], required=False)["pids"] == [42, 43]
@@ -305,6 +322,7 @@ def test_dump_and_restore_take_a_workload_there_and_back(scene: Scene) -> None:
     assert without_diff({**restored, "seconds": 0}) == {
         "changed": True,
         "workload": "redis",
+        "generation": 1,
         "seconds": 0,
         "pid": PID,
     }
@@ -367,6 +385,34 @@ def test_dump_locks_the_network_with_nftables_by_default(scene: Scene) -> None:
     assert scene.dump(check_mode=True)["manifest"]["options"]["network_lock"] == "nftables"
 
 
+def test_an_image_set_is_revived_once_unless_a_copy_is_asked_for(scene: Scene) -> None:
+    assert scene.dump(at_least_generation=4)["generation"] == 5
+    assert scene.restore()["generation"] == 5
+    scene.proc.remove(PID)
+    with pytest.raises(Failed) as caught:
+        scene.restore()
+    failed = caught.value.result
+    assert "of generation 5 of redis, which is spent" in failed["msg"]
+    assert (failed["generation"], failed["spent_generation"]) == (5, 5)
+    assert scene.restore(allow_copy=True)["changed"] is True
+
+
+def test_restore_believes_what_other_hosts_have_spent(scene: Scene) -> None:
+    scene.dump(at_least_generation=4)
+    with pytest.raises(Failed) as caught:
+        scene.restore(spent_generation=5)
+    assert "by the record of another host" in caught.value.result["msg"]
+    assert scene.restore(spent_generation=4)["changed"] is True
+
+
+def test_a_dump_that_leaves_the_workload_running_is_spent_at_once(scene: Scene) -> None:
+    assert scene.dump(leave_running=True)["generation"] == 1
+    scene.proc.remove(PID)
+    with pytest.raises(Failed):
+        scene.restore()
+    assert scene.restore(allow_copy=True)["changed"] is True
+
+
 def test_restore_passes_its_options_on(scene: Scene) -> None:
     scene.dump()
     scene.restore(tcp_close=True, manage_cgroups="soft", extra_args=["-v4"], shell_job=True)
@@ -380,7 +426,7 @@ def test_check_mode_dumps_and_restores_nothing(scene: Scene) -> None:
     assert not scene.images.exists()
     scene.dump()
     checked = scene.restore(check_mode=True)
-    assert without_diff(checked) == {"changed": True, "workload": "redis", "seconds": 0.0}
+    assert without_diff(checked) == {"changed": True, "workload": "redis", "generation": 1, "seconds": 0.0}
     assert scene.proc.stat(PID) is None
 
 

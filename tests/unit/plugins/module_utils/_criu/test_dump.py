@@ -16,6 +16,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu import dump as su
 from ansible_collections.fleet.criu.plugins.module_utils._criu import folder
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import Dumped, DumpRequest, dump_workload
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import read_manifest, verify_files
 from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     BadImageSet,
@@ -41,6 +42,7 @@ class Bench:
         self.images = folder / "images"
         self.proc = FakeProc(folder / "proc")
         self.criu = FakeCriu(folder, self.proc)
+        self.generations = Generations(folder / "lib" / "generations.json")
         self.mounts = [
             f"100 90 8:1 {self.box} / rw - ext4 /dev/sda1 rw",
             "101 100 8:1 /srv/data /data rw - ext4 /dev/sda1 rw",
@@ -65,7 +67,7 @@ class Bench:
         (self.proc.folder / str(PID) / "mountinfo").write_text("\n".join(mounts), "utf-8")
 
     def dump(self, check_only: bool = False, **changes: Any) -> Dumped:
-        return dump_workload(replace(self.request, **changes), self.proc, self.criu, check_only)
+        return dump_workload(replace(self.request, **changes), self.proc, self.criu, self.generations, check_only)
 
     def argv(self) -> list[str]:
         (command,) = self.criu.ran("dump")
@@ -507,5 +509,88 @@ def test_an_interruption_removes_the_images_too(bench: Bench) -> None:
         return bench.criu(command, while_running)
 
     with pytest.raises(Interrupted):
-        dump_workload(bench.request, bench.proc, runner)
+        dump_workload(bench.request, bench.proc, runner, bench.generations)
     assert bench.left == []
+
+
+# Generations
+
+
+def test_each_dump_that_ends_the_workload_begins_a_generation(bench: Bench) -> None:
+    assert bench.dump().manifest.generation == 1
+    bench.start()
+    manifest = bench.dump(images=bench.folder / "next").manifest
+    assert manifest.generation == 2
+    assert read_manifest(bench.folder / "next").generation == 2
+
+
+def test_a_generation_is_greater_than_what_other_hosts_know(bench: Bench) -> None:
+    assert bench.dump(at_least_generation=7).manifest.generation == 8
+    assert bench.generations.current("redis") == 8
+
+
+def test_the_image_set_of_a_workload_that_was_ended_is_not_spent_but_all_before_are(bench: Bench) -> None:
+    bench.dump(at_least_generation=7)
+    assert not bench.generations.is_spent("redis", 8)
+    assert bench.generations.is_spent("redis", 7)
+
+
+def test_the_generation_is_begun_before_criu_is_asked(bench: Bench) -> None:
+    seen: list[int] = []
+
+    def runner(command: Any, while_running: Any = None) -> Any:
+        if list(command.argv)[1] == "dump":
+            seen.append(Generations(bench.folder / "lib" / "generations.json").current("redis"))
+        return bench.criu(command, while_running)
+
+    dump_workload(bench.request, bench.proc, runner, bench.generations)
+    assert seen == [1]
+
+
+def test_the_images_of_a_workload_that_lives_on_are_a_copy_from_the_beginning(bench: Bench) -> None:
+    manifest = bench.dump(leave_running=True).manifest
+    assert manifest.generation == 1
+    assert bench.generations.is_spent("redis", 1)
+
+
+@pytest.mark.parametrize(("known", "elsewhere", "generation"), [(3, 0, 3), (0, 5, 5), (3, 5, 5), (5, 3, 5)])
+def test_a_copy_has_the_generation_of_the_workload_that_lives_on(
+    bench: Bench, known: int, elsewhere: int, generation: int
+) -> None:
+    bench.generations.learn("redis", known)
+    assert bench.dump(leave_running=True, at_least_generation=elsewhere).manifest.generation == generation
+    assert bench.generations.spent("redis") == generation
+
+
+@pytest.mark.parametrize("leave_running", [True, False])
+@pytest.mark.parametrize(("known", "elsewhere"), [(0, 0), (3, 0), (0, 5), (3, 5)])
+def test_a_check_tells_the_generation_and_begins_none(
+    bench: Bench, leave_running: bool, known: int, elsewhere: int
+) -> None:
+    bench.generations.learn("redis", known)
+    changes = {"leave_running": leave_running, "at_least_generation": elsewhere}
+    told = bench.dump(check_only=True, **changes).manifest.generation
+    assert (bench.generations.current("redis"), bench.generations.spent("redis")) == (known, 0)
+    assert bench.dump(**changes).manifest.generation == told
+
+
+def test_a_dump_that_is_there_already_begins_no_generation(bench: Bench) -> None:
+    bench.dump()
+    assert bench.dump().manifest.generation == 1
+    assert bench.generations.current("redis") == 1
+
+
+def test_a_dump_that_failed_leaves_a_number_behind(bench: Bench) -> None:
+    bench.criu.dies_before = True
+    with pytest.raises(CommandFailed):
+        bench.dump()
+    bench.criu.dies_before = False
+    assert bench.dump().manifest.generation == 2
+
+
+def test_a_damaged_record_of_generations_stops_the_dump_before_the_freeze(bench: Bench) -> None:
+    (bench.folder / "lib").mkdir()
+    (bench.folder / "lib" / "generations.json").write_text("{")
+    refused(bench, CriuError, "cannot be read")
+    assert bench.runs
+    assert not bench.images.exists()

@@ -35,6 +35,7 @@ MANIFEST = Manifest(
     mounts=[{"mountpoint": "/data", "kind": "external"}],
     options={"tcp_close": True},
     leave_running=True,
+    generation=7,
 )
 
 
@@ -58,6 +59,13 @@ def test_a_manifest_that_is_written_is_read_the_same(images: Path) -> None:
     assert replace(found, files={}) == MANIFEST
     assert found.keys == ["k", "/b"]
     assert found.size == 6
+
+
+def test_a_manifest_of_before_generations_is_of_none(images: Path) -> None:
+    value = json.loads((images / "manifest.json").read_text())
+    del value["generation"]
+    (images / "manifest.json").write_text(json.dumps(value))
+    assert read_manifest(images).generation == 0
 
 
 def test_a_manifest_is_for_its_owner_alone(images: Path) -> None:

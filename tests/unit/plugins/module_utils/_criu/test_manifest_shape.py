@@ -51,6 +51,10 @@ def test_a_good_one_is_read(tmp_path: Path) -> None:
         {"mount_map": [{"key": "a"}]},
         {"mounts": None},
         {"workload": 3},
+        {"generation": "1"},
+        {"generation": -1},
+        {"generation": True},
+        {"generation": None},
         {"unheard_of": 1},
     ],
 )

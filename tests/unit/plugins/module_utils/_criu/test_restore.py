@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu import restore as subject
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     Manifest,
     Workload,
@@ -49,6 +50,7 @@ class Bench:
         self.proc = FakeProc(folder / "proc")
         self.criu = FakeCriu(folder, self.proc)
         self.criu.restores = self.start
+        self.generations = Generations(folder / "lib" / "generations.json")
         self.pid_file = folder / "run" / "redis.pid"
         self.options = {"data": "rw,nosuid", "fstype": "ext4"}
         self.live = [
@@ -95,7 +97,11 @@ class Bench:
         return PID
 
     def restore(self, check_only: bool = False, **changes: Any) -> Restored:
-        return restore_workload(replace(self.request, **changes), self.proc, self.criu, check_only)
+        request = replace(self.request, **changes)
+        return restore_workload(request, self.proc, self.criu, self.generations, check_only)
+
+    def end(self) -> None:
+        self.proc.remove(PID)
 
     def argv(self) -> list[str]:
         (command,) = self.criu.ran("restore")
@@ -437,3 +443,176 @@ def test_the_image_set_is_still_good_after_a_failure(bench: Bench) -> None:
         bench.restore()
     bench.criu.fail_after = 0
     assert bench.restore().changed
+
+
+# Generations
+
+
+def test_a_restore_spends_the_generation_of_the_image_set(bench: Bench) -> None:
+    bench.write(generation=4)
+    bench.restore()
+    assert bench.generations.spent("redis") == 4
+    assert bench.generations.current("redis") == 4
+
+
+def test_the_generation_is_spent_before_the_workload_runs_and_not_sooner(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write(generation=4)
+    seen: list[tuple[str, int]] = []
+    check, record = subject._check_mounts, subject._record
+
+    def note(name: str, function: Any) -> Any:
+        def watch(*arguments: Any) -> None:
+            function(*arguments)
+            seen.append((name, bench.generations.spent("redis")))
+
+        return watch
+
+    monkeypatch.setattr(subject, "_check_mounts", note("mounts", check))
+    monkeypatch.setattr(subject, "_record", note("record", record))
+    bench.restore()
+    assert seen == [("mounts", 0), ("record", 4)]
+
+
+@pytest.mark.parametrize("generation", [1, 3, 4])
+def test_an_image_set_whose_generation_is_spent_here_is_refused(bench: Bench, generation: int) -> None:
+    bench.write(generation=generation)
+    bench.generations.spend("redis", 4)
+    error = refused(
+        bench, BadImageSet, rf"of generation {generation} of redis, which is spent: by the record of this host"
+    )
+    assert "a second copy of redis, or one that has forgotten what was written since" in error.message
+    assert "set allow_copy: true" in error.remedy
+    assert error.facts == {"generation": generation, "spent_generation": 4}
+
+
+@pytest.mark.parametrize("spent_here", [0, 2])
+def test_what_other_hosts_have_spent_counts_too(bench: Bench, spent_here: int) -> None:
+    bench.write(generation=3)
+    bench.generations.spend("redis", spent_here)
+    error = refused(bench, BadImageSet, "spent: by the record of another host", spent_generation=3)
+    assert error.facts == {"generation": 3, "spent_generation": 3}
+
+
+@pytest.mark.parametrize(("generation", "here", "elsewhere"), [(5, 4, 4), (0, 4, 4), (1, 0, 0)])
+def test_an_image_set_that_is_not_spent_is_restored(bench: Bench, generation: int, here: int, elsewhere: int) -> None:
+    bench.write(generation=generation)
+    bench.generations.spend("redis", here)
+    assert bench.restore(spent_generation=elsewhere).changed
+    assert bench.generations.spent("redis") == max(generation, here)
+
+
+def test_an_image_set_is_restored_once_even_if_nothing_else_tells_that_it_was(bench: Bench) -> None:
+    bench.write(generation=4)
+    bench.restore()
+    bench.end()
+    bench.record.unlink()
+    with pytest.raises(BadImageSet, match="spent"):
+        bench.restore()
+    assert len(bench.criu.ran("restore")) == 1
+
+
+def test_what_another_workload_has_spent_does_not_count(bench: Bench) -> None:
+    bench.write(generation=4)
+    bench.generations.spend("postgres", 4)
+    assert bench.restore().changed
+
+
+@pytest.mark.parametrize("elsewhere", [0, 4])
+def test_a_copy_is_made_of_a_spent_image_set_if_so_asked(bench: Bench, elsewhere: int) -> None:
+    bench.write(generation=4)
+    bench.generations.spend("redis", 4)
+    assert bench.restore(allow_copy=True, spent_generation=elsewhere).changed
+    assert bench.generations.spent("redis") == 4
+
+
+def test_a_spent_image_set_whose_very_copy_runs_is_unchanged(bench: Bench) -> None:
+    bench.write(generation=4)
+    bench.restore()
+    assert bench.restore(spent_generation=9) == Restored(PID, False, bench.manifest)
+
+
+def test_a_check_spends_nothing(bench: Bench) -> None:
+    bench.write(generation=4)
+    bench.restore(check_only=True)
+    assert bench.generations.spent("redis") == 0
+
+
+@pytest.mark.parametrize("spent_before", [0, 2])
+def test_a_generation_is_given_back_if_criu_fails_after_our_yes(bench: Bench, spent_before: int) -> None:
+    bench.write(generation=4)
+    bench.generations.spend("redis", spent_before)
+    bench.criu.fail_after = 3
+    with pytest.raises(CommandFailed):
+        bench.restore()
+    assert bench.generations.spent("redis") == spent_before
+    bench.criu.fail_after = 0
+    assert bench.restore().changed
+
+
+def test_a_generation_is_given_back_if_we_refuse_at_last(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    bench.write(generation=4)
+    monkeypatch.setattr(subject, "write_atomically", fail)
+    with pytest.raises(CriuError, match="given up before it ran"):
+        bench.restore()
+    assert bench.generations.spent("redis") == 0
+
+
+def test_a_generation_stays_spent_if_criu_fails_but_the_workload_runs(bench: Bench) -> None:
+    bench.write(generation=4)
+    bench.criu.fail_after = 3
+    bench.proc.remove = lambda pid: None  # type: ignore[method-assign]
+    with pytest.raises(CommandFailed):
+        bench.restore()
+    assert bench.generations.spent("redis") == 4
+
+
+def test_a_generation_stays_spent_if_we_are_interrupted_and_it_may_have_run(bench: Bench) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def runner(command: Any, while_running: Any = None) -> Any:
+        completed = bench.criu(command, while_running)
+        if list(command.argv)[1] == "restore":
+            bench.end()
+            raise Interrupted
+        return completed
+
+    bench.write(generation=4)
+    with pytest.raises(Interrupted):
+        restore_workload(bench.request, bench.proc, runner, bench.generations)
+    assert bench.generations.spent("redis") == 4
+
+
+def test_of_two_who_restore_at_the_same_time_one_is_refused_and_touches_nothing_of_the_other(bench: Bench) -> None:
+    def meanwhile() -> int:
+        bench.generations.spend("redis", 4)
+        bench.record.write_text("the other's")
+        return bench.start()
+
+    bench.write(generation=4)
+    bench.criu.restores = meanwhile
+    with pytest.raises(CriuError, match=r"given up before it ran: .* which is spent"):
+        bench.restore()
+    assert not bench.runs
+    assert bench.generations.spent("redis") == 4
+    assert bench.record.read_text() == "the other's"
+
+
+def test_a_damaged_record_of_generations_stops_the_restore(bench: Bench) -> None:
+    (bench.folder / "lib").mkdir()
+    (bench.folder / "lib" / "generations.json").write_text("{")
+    refused(bench, CriuError, "cannot be read")
+
+
+def test_a_generation_that_cannot_be_recorded_stops_the_restore(bench: Bench) -> None:
+    bench.write(generation=4)
+    (bench.folder / "lib").write_text("no folder")
+    with pytest.raises(CriuError):
+        bench.restore()
+    assert not bench.runs
+    assert not bench.record.exists()

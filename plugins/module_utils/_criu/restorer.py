@@ -1,0 +1,27 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Telling a workload that runs from one that CRIU has restored but never let go.
+
+Before a restored task may run, it waits in CRIU's restorer code, which lies in anonymous executable memory. If CRIU dies
+then, the task waits there for ever. /proc/PID/syscall (proc(5)) has the program counter of a waiting task.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+
+
+def is_in_restorer(pid: int, proc: Proc) -> bool:
+    """Whether this process waits in code that belongs to no file."""
+    fields = proc.syscall(pid).split()
+    if len(fields) < 3:  # "running", or it cannot be read
+        return False
+    counter = int(fields[-1], 16)
+    for line in proc.maps(pid).splitlines():
+        place, permissions, _offset, _device, inode = line.split(None, 5)[:5]
+        start, _minus, end = place.partition("-")
+        if int(start, 16) <= counter < int(end, 16):
+            named = len(line.split(None, 5)) > 5
+            return "x" in permissions and inode == "0" and not named
+    return False

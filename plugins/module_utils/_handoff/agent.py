@@ -1,0 +1,358 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A process that outlives the Ansible module that starts it.
+
+Each agent has a folder of its own (0700, best on tmpfs) with these files (0600), which are all that module and agent
+have in common:
+
+    agent.zip      the code: that of the module may be gone when the module ends
+    agent.json     who the agent is
+    agent.log      what it says
+    progress.json  how far it is
+    result.json    how it ended; written last, and once
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import zipfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any, Callable, Iterator, Mapping, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import has_systemd
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
+
+ARCHIVE, AGENT, LOG, PROGRESS, RESULT = "agent.zip", "agent.json", "agent.log", "progress.json", "result.json"
+
+_CODE = "ansible_collections.fleet.criu.plugins.module_utils"
+_EARLIEST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+# No `$` and no `%`, which systemd would replace. The log comes first, so that it has also what Python itself says.
+_BOOTSTRAP = "; ".join(
+    [
+        "import os, sys",
+        "archive, entry, folder, *detach = sys.argv[1:]",
+        "os.umask(0o077)",
+        "log = os.open(os.path.join(folder, 'agent.log'), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)",
+        "detach and os.fork() and os._exit(0)",
+        "detach and os.setsid()",
+        "os.chdir('/')",
+        "os.dup2(log, 1)",
+        "os.dup2(log, 2)",
+        "os.close(log)",
+        "sys.path.insert(0, archive)",
+        f"from {_CODE}._handoff.agent import run",
+        "sys.exit(run(entry, folder))",
+    ]
+)
+
+_START_SECONDS = 15.0
+_KILL_SECONDS = 5.0
+_POLL_SECONDS = 0.01
+_PROGRESS_SECONDS = 0.2
+_LOG_TAIL = 2000
+
+
+def install(folder: Path) -> Path:
+    """Put the source of all modules of this collection that are imported now into the folder; gives the archive.
+
+    Whatever the agent needs must have been imported before. Raises CriuError if the source of one cannot be had.
+    """
+    files: dict[str, str] = {}
+    for name in sorted(name for name in sys.modules if name == _CODE or name.startswith(f"{_CODE}.")):
+        path = name.replace(".", "/")
+        is_package = hasattr(sys.modules[name], "__path__")
+        files[f"{path}/__init__.py" if is_package else f"{path}.py"] = _source(name)
+        parts = name.split(".")
+        for length in range(1, len(parts)):
+            files.setdefault(f"{'/'.join(parts[:length])}/__init__.py", "")
+    with _replacing(folder / ARCHIVE) as stream, zipfile.ZipFile(stream, "w") as bundle:
+        for file_name, text in sorted(files.items()):
+            bundle.writestr(zipfile.ZipInfo(file_name, _EARLIEST_ZIP_TIME), text)
+    return folder / ARCHIVE
+
+
+def start(folder: Path, entry: str, unit: str | None, properties: Sequence[str], runner: Runner) -> None:
+    """Start the agent whose code `install` has put there, and return when it is there for sure.
+
+    `entry` names a module with `main(folder: str) -> int`. With a `unit` the agent is the main process of a transient
+    service with these properties, where systemd runs; otherwise it has a session of its own and PID 1 as its parent.
+    Raises CriuError if one runs already or if it did not start.
+    """
+    if is_alive(folder):
+        raise CriuError(
+            f"An agent runs already in {folder}.", "Wait for it, or ask it to stop.", {"folder": str(folder)}
+        )
+    for name in (AGENT, PROGRESS, RESULT):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).unlink()
+    argv = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, str(folder / ARCHIVE), entry, str(folder)]
+    with_systemd = unit is not None and has_systemd()
+    command = _service(argv, unit or "", properties) if with_systemd else [*argv, "detach"]
+    completed = runner(Command(command))
+    if completed.returncode != 0:
+        raise CommandFailed(
+            f"The agent in {folder} could not be started: {completed.stderr.strip()[-_LOG_TAIL:]}",
+            "Correct what the message names, and start again.",
+            {"rc": completed.returncode},
+        )
+    _wait_for_start(folder, unit if with_systemd else None, runner)
+
+
+def run(entry: str, folder: str) -> int:
+    """Be the agent: what the new process does first. Gives its exit status."""
+    stat = Proc().stat(os.getpid())
+    assert stat is not None
+    who = {"pid": stat.pid, "start_time": stat.start_time}
+    _write(Path(folder) / AGENT, {**who, "started": False})
+    main: Callable[[str], int] = importlib.import_module(entry).main
+    _write(Path(folder) / AGENT, {**who, "started": True})
+    return main(folder)
+
+
+class Report:
+    """The agent's side of its folder. May be used by several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._fields: dict[str, Any] = {}
+        self._written: float | None = None
+
+    def progress(self, forced: bool = False, **fields: Any) -> None:
+        """Note these fields besides those noted before. They are written at most every 0.2 s unless it is forced."""
+        with self._lock:
+            self._fields.update(fields)
+            now = time.monotonic()
+            if forced or self._written is None or now - self._written >= _PROGRESS_SECONDS:
+                _write(self._folder / PROGRESS, self._fields)
+                self._written = now
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result, after all of the progress. The last thing to be done."""
+        self.progress(forced=True)
+        _write(self._folder / RESULT, result)
+
+    def log(self, text: str) -> None:
+        """Add lines to the log, each with the time in UTC."""
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lines = "".join(f"{now} {line}\n" for line in text.splitlines())
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._folder / LOG, flags, 0o600)
+        try:
+            os.write(descriptor, lines.encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(descriptor)
+
+
+def follow(folder: Path, seconds: float) -> dict[str, Any]:
+    """Wait for the agent's result, its death, or for so many seconds, whichever comes first.
+
+    Gives `finished`, `result` (None if not finished), `progress` (its last fields) and `alive`.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        # In this order: an agent that is dead now has written before whatever it was going to write.
+        alive = is_alive(folder)
+        result = _read(folder / RESULT)
+        if result is not None or not alive or time.monotonic() >= until:
+            progress = _read(folder / PROGRESS) or {}
+            return {"finished": result is not None, "result": result, "progress": progress, "alive": alive}
+        time.sleep(_POLL_SECONDS)
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether the agent of this folder runs: this very process, and not another with its pid."""
+    identity = _identity(folder)
+    return identity is not None and lives(identity, Proc())
+
+
+def ask_to_stop(folder: Path, seconds: float) -> str:
+    """End the agent: SIGTERM, and SIGKILL if it is still there after so many seconds.
+
+    Gives `gone` if it was not running, `terminated` or `killed`. Raises CriuError if not even SIGKILL ended it.
+    """
+    identity = _identity(folder)
+    if identity is None or not _signal(identity, signal.SIGTERM):
+        return "gone"
+    if _is_gone_within(identity, seconds):
+        return "terminated"
+    _signal(identity, signal.SIGKILL)
+    if _is_gone_within(identity, _KILL_SECONDS):
+        return "killed"
+    raise CriuError(
+        f"The agent {identity.pid} of {folder} was killed, but is still there after {_KILL_SECONDS:g} s.",
+        "It waits in the kernel, most likely for a disk or a network file system; see /proc/PID/stack and wchan.",
+        {"pid": identity.pid},
+    )
+
+
+@contextlib.contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process at the latest. Raises CriuError if another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            raise CriuError(
+                f"{path} is locked by {f'process {holder}' if holder else 'another process'}.",
+                "Wait until it has ended, or stop it.",
+                {"path": str(path), "pid": int(holder) if holder.isdecimal() else None},
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _source(name: str) -> str:
+    spec = getattr(sys.modules[name], "__spec__", None)
+    read = getattr(getattr(spec, "loader", None), "get_source", None)
+    try:
+        text = read(name) if read is not None else None
+    except (ImportError, OSError):
+        text = None
+    if text is None and not getattr(spec, "has_location", False) and hasattr(sys.modules[name], "__path__"):
+        # A package without a file of its own.
+        return ""
+    if text is None:
+        raise CriuError(
+            f"The source of {name} cannot be read, so no agent can be made of it.",
+            "Install the collection anew on the controller (ansible-galaxy collection install --force fleet.criu).",
+            {"module": name},
+        )
+    return str(text)
+
+
+def _service(argv: Sequence[str], unit: str, properties: Sequence[str]) -> list[str]:
+    return [
+        "systemd-run",
+        "--no-block",
+        "--quiet",
+        "--collect",
+        f"--unit={unit}",
+        # Otherwise it is the whole command line, in each line of the journal.
+        f"--description={unit} (fleet.criu)",
+        "--setenv=LC_ALL=C",
+        *(f"--property={line}" for line in properties),
+        "--",
+        # systemd.service(5), COMMAND LINES: a dollar sign names a variable unless it is doubled.
+        *(word.replace("$", "$$") for word in argv),
+    ]
+
+
+def _wait_for_start(folder: Path, unit: str | None, runner: Runner) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until:
+        who = _read(folder / AGENT)
+        if who is not None and not is_alive(folder):
+            # It may have started, done its work and ended since we looked.
+            who = _read(folder / AGENT)
+            if not who["started"]:
+                break
+        if who is not None and who["started"]:
+            return
+        time.sleep(_POLL_SECONDS)
+    raise CriuError(
+        f"The agent in {folder} did not start. {_last_words(folder, unit, runner)}".strip(),
+        f"Correct what the message names, and start again. Its log is {folder / LOG}.",
+        {"folder": str(folder)},
+    )
+
+
+def _last_words(folder: Path, unit: str | None, runner: Runner) -> str:
+    try:
+        said = (folder / LOG).read_bytes().decode("utf-8", "replace").strip()[-_LOG_TAIL:]
+    except OSError:
+        said = ""
+    if said or unit is None:
+        return said
+    return runner(Command(["systemctl", "status", "--no-pager", "--full", "--", unit])).stdout.strip()[-_LOG_TAIL:]
+
+
+def _identity(folder: Path) -> Identity | None:
+    who = _read(folder / AGENT)
+    return None if who is None else Identity(int(who["pid"]), int(who["start_time"]))
+
+
+def _signal(identity: Identity, number: signal.Signals) -> bool:
+    # Says whether there was somebody to send it to. A pidfd (Python 3.9, Linux 5.3) stays with the process it was
+    # opened for, so that the look at the start time holds until the signal is sent.
+    try:
+        with _pidfd(identity.pid) as descriptor:
+            if not lives(identity, Proc()):
+                return False
+            if descriptor is None:
+                os.kill(identity.pid, number)
+            else:
+                signal.pidfd_send_signal(descriptor, number)
+            return True
+    except ProcessLookupError:
+        return False
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int | None]:
+    if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+        yield None
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        # A kernel or a seccomp filter without it.
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_gone_within(identity: Identity, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while lives(identity, Proc()):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    # Not synced: after a crash of the host there is no agent whose words could be of use. The journal is durable.
+    with _replacing(path) as stream:
+        stream.write(json.dumps(value, indent=2, sort_keys=True).encode("utf-8") + b"\n")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    path_new = path.with_name(f".{path.name}")
+    descriptor = os.open(path_new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        yield stream
+    os.replace(path_new, path)

@@ -1,0 +1,340 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images on their way: taken from CRIU while it writes them, sent in frames, put down as files at the target.
+
+With `--stream` CRIU connects to a socket in the images folder, and sends for each image its name and the reading end of
+a pipe (criu's images/img-streamer.proto; the same is spoken by criu-image-streamer). So the memory goes from the tasks
+to the network without a file in between. Why this way: docs/handoff.md.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import re
+import selectors
+import socket
+import struct
+import time
+import zlib
+from pathlib import Path
+from typing import Callable, Mapping, Protocol, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError
+
+# Both ends check; a name becomes the name of a file.
+IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}[.]img\Z")
+
+_SOCKET = "streamer-capture.sock"
+_PIPE_BYTES = 1 << 20
+_MOST_IMAGES = 65535
+_F_SETPIPE_SZ = 1031  # fcntl(2); Python has a name for it since 3.10
+
+# kind, number of the image, length of what follows
+FRAME = struct.Struct(">BHI")
+NAME, DATA, END, ALL = 1, 2, 3, 4
+LONGEST_FRAME = 1 << 20
+
+Checksums = Mapping[str, Sequence[int]]
+
+
+class Writer(Protocol):
+    """Where frames go; blocks until they are on their way."""
+
+    def __call__(self, data: memoryview) -> None: ...
+
+
+class Capture:
+    """The source's end: serves CRIU's socket in `folder` and sends what comes through it.
+
+    It is driven from outside: `selector` tells when to call `turn`. `checksums` has size in bytes and CRC-32 of each
+    image that ended. TLS keeps strangers out of the stream; the checksum is for mistakes of our own.
+    """
+
+    def __init__(self, folder: Path, selector: selectors.BaseSelector, write: Writer) -> None:
+        self._selector = selector
+        self._write = write
+        self._numbers: dict[int, int] = {}
+        self._names: list[str] = []
+        self._sums: list[list[int]] = []
+        self._connection: socket.socket | None = None
+        self._buffer = memoryview(bytearray(FRAME.size + LONGEST_FRAME))
+        self.sent_bytes = 0
+        self.first_at: float | None = None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = folder / _SOCKET
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._listener.bind(str(self._path))
+        self._listener.listen(1)
+        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    @property
+    def checksums(self) -> dict[str, list[int]]:
+        """Size in bytes and CRC-32 of each image, by name."""
+        return dict(zip(self._names, self._sums))
+
+    def finish(self, seconds: float) -> None:
+        """Send what is still in the pipes, and that this was all. CRIU has closed every image by then."""
+        until = time.monotonic() + seconds
+        while self._numbers:
+            if time.monotonic() > until:
+                raise CriuError("CRIU ended its dump, but not all of its images.", "Look at its log, dump.log.")
+            for key, _events in self._selector.select(0.1):
+                if key.fd in self._numbers:
+                    self._read(key.fd)
+        self._send(ALL, 0, 0)
+
+    def close(self) -> None:
+        """Stop serving; what CRIU still writes fails."""
+        for descriptor in list(self._numbers):
+            self._forget(descriptor)
+        for place in (self._connection, self._listener):
+            if place is not None:
+                try:
+                    self._selector.unregister(place)
+                except (KeyError, ValueError):
+                    pass
+                place.close()
+        self._connection = None
+        if self._path.exists():
+            self._path.unlink()
+
+    def _accept(self, _descriptor: int) -> None:
+        self._connection, _address = self._listener.accept()
+        self._selector.unregister(self._listener)
+        self._selector.register(self._connection, selectors.EVENT_READ, self._take_image)
+
+    def _take_image(self, _descriptor: int) -> None:
+        assert self._connection is not None
+        header = self._connection.recv(4, socket.MSG_WAITALL)
+        if len(header) < 4:  # CRIU has no more images
+            self._selector.unregister(self._connection)
+            self._connection.close()
+            self._connection = None
+            return
+        (length,) = struct.unpack("=I", header)
+        request = self._connection.recv(min(length, 4096), socket.MSG_WAITALL)
+        name = _name_in(request)
+        descriptor = _descriptor_from(self._connection)
+        if len(self._names) >= _MOST_IMAGES or name in self._names:
+            raise CriuError(f"CRIU writes the image {name} twice, or too many images.", "Look at its log, dump.log.")
+        number = len(self._names)
+        self._names.append(name)
+        self._sums.append([0, 0])
+        self._numbers[descriptor] = number
+        try:
+            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
+        except OSError:
+            pass  # more would be faster; the limit is fs.pipe-max-size
+        text = name.encode("ascii")
+        self._buffer[FRAME.size : FRAME.size + len(text)] = text
+        self._send(NAME, number, len(text))
+        self._selector.register(descriptor, selectors.EVENT_READ, self._read)
+
+    def _read(self, descriptor: int) -> None:
+        number = self._numbers[descriptor]
+        length = os.readv(descriptor, [self._buffer[FRAME.size :]])
+        if length == 0:
+            self._send(END, number, 0)
+            self._forget(descriptor)
+            return
+        if self.first_at is None:
+            self.first_at = time.monotonic()
+        sums = self._sums[number]
+        sums[0] += length
+        sums[1] = zlib.crc32(self._buffer[FRAME.size : FRAME.size + length], sums[1])
+        self._send(DATA, number, length)
+        self.sent_bytes += length
+
+    def _send(self, kind: int, number: int, length: int) -> None:
+        FRAME.pack_into(self._buffer, 0, kind, number, length)
+        self._write(self._buffer[: FRAME.size + length])
+
+    def _forget(self, descriptor: int) -> None:
+        del self._numbers[descriptor]
+        try:
+            self._selector.unregister(descriptor)
+        except KeyError:
+            pass
+        os.close(descriptor)
+
+
+class Store:
+    """The target's end: puts frames down as files in a folder that only root can enter.
+
+    Space can be reserved before the freeze: writing to pages that are there already is faster, and a file system that
+    is too small is found while the workload still runs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._directory = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._reserved: set[str] = set()
+        self._names: dict[int, str] = {}
+        self._files: dict[int, int] = {}
+        self._sums: dict[str, list[int]] = {}
+        self.received_bytes = 0
+
+    @property
+    def checksums(self) -> dict[str, list[int]]:
+        """Size in bytes and CRC-32 of each image that has ended, by name."""
+        ended = set(self._names) - set(self._files)
+        return {name: self._sums[name] for number, name in self._names.items() if number in ended}
+
+    def reserve(self, memory_bytes: Sequence[int]) -> None:
+        """Make room for the memory of each process, in the order in which CRIU dumps them. Raises CriuError."""
+        for number, size in enumerate(memory_bytes, 1):
+            name = f"pages-{number}.img"
+            descriptor = self._open(name)
+            self._reserved.add(name)
+            try:
+                if size > 0:
+                    os.posix_fallocate(descriptor, 0, size)
+            except OSError as error:
+                raise CriuError(
+                    f"There is no room for {size >> 20} MiB of memory in {self.folder}: {error.strerror}.",
+                    "Free some space, or name another folder for images on this host (criu_images).",
+                    {"needed_bytes": size},
+                ) from error
+            finally:
+                os.close(descriptor)
+
+    def take(self, kind: int, number: int, payload: memoryview) -> bool:
+        """Put one frame down. Says whether it was the last. Raises BadImageSet if it does not belong here."""
+        if kind == NAME:
+            self._begin(number, bytes(payload))
+        elif kind == DATA:
+            self._append(number, payload)
+        elif kind == END:
+            self._end(number)
+        elif kind == ALL:
+            if self._files:
+                raise _refused("the stream ended before its images")
+            self._remove_what_was_reserved_in_vain()
+            return True
+        else:
+            raise _refused(f"a frame of kind {kind}")
+        return False
+
+    def check(self, checksums: Checksums) -> None:
+        """Raises BadImageSet if what was received is not what was sent."""
+        given = {name: list(sums) for name, sums in checksums.items()}
+        if given != self.checksums:
+            wrong = sorted(name for name in {*given, *self.checksums} if given.get(name) != self.checksums.get(name))
+            raise BadImageSet(
+                f"Images are not what the source sent: {', '.join(wrong[:5])}.",
+                "Try again. If it happens again, check the memory and the network of both hosts.",
+                {"images": wrong},
+            )
+
+    def close(self) -> None:
+        """Close all files."""
+        for descriptor in (*self._files.values(), self._directory):
+            os.close(descriptor)
+        self._files.clear()
+
+    def _begin(self, number: int, text: bytes) -> None:
+        name = text.decode("ascii", "replace")
+        if not IMAGE_NAME.match(name) or ".." in name:
+            raise _refused(f"an image named {name[:80]!r}")
+        if number in self._names or name in self._sums:
+            raise _refused(f"the image {name} comes twice")
+        self._names[number] = name
+        self._sums[name] = [0, 0]
+        self._files[number] = self._open(name)
+
+    def _append(self, number: int, payload: memoryview) -> None:
+        if number not in self._files:
+            raise _refused("data of no image")
+        sums = self._sums[self._names[number]]
+        written = 0
+        try:
+            while written < len(payload):
+                written += os.write(self._files[number], payload[written:])
+        except OSError as error:
+            raise CriuError(
+                f"The image {self._names[number]} cannot be written to {self.folder}: {error.strerror}.",
+                "Free some space there, or name another folder for images on this host (criu_images).",
+            ) from error
+        sums[0] += len(payload)
+        sums[1] = zlib.crc32(payload, sums[1])
+        self.received_bytes += len(payload)
+
+    def _end(self, number: int) -> None:
+        if number not in self._files:
+            raise _refused("the end of no image")
+        descriptor = self._files.pop(number)
+        os.ftruncate(descriptor, self._sums[self._names[number]][0])
+        os.close(descriptor)
+
+    def _open(self, name: str) -> int:
+        # What is there already is only what we have reserved; a link is never followed.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if name in self._reserved else os.O_EXCL)
+        return os.open(name, flags, 0o600, dir_fd=self._directory)
+
+    def _remove_what_was_reserved_in_vain(self) -> None:
+        for name in self._reserved - set(self._sums):
+            os.unlink(name, dir_fd=self._directory)
+
+
+def read_frames(receive: Callable[[memoryview], int], store: Store) -> Callable[[], bool]:
+    """A function that takes what `receive` has (it fills a view and gives the length, 0 at the end) and puts it down.
+
+    It blocks once at most, and says whether the last frame was among it. Raises BadImageSet for a stream that is no
+    such stream; what a header announces is never allocated.
+    """
+    buffer = memoryview(bytearray(2 * (FRAME.size + LONGEST_FRAME)))
+    have = 0
+
+    def turn() -> bool:
+        nonlocal have
+        length = receive(buffer[have:])
+        if length == 0:
+            raise _refused("the stream ended too early")
+        have += length
+        start = 0
+        while have - start >= FRAME.size:
+            kind, number, size = FRAME.unpack_from(buffer, start)
+            if size > LONGEST_FRAME:
+                raise _refused(f"a frame of {size} bytes")
+            if have - start < FRAME.size + size:
+                break
+            if store.take(kind, number, buffer[start + FRAME.size : start + FRAME.size + size]):
+                return True
+            start += FRAME.size + size
+        if start:
+            rest = bytes(buffer[start:have])
+            buffer[: len(rest)] = rest
+            have = len(rest)
+        return False
+
+    return turn
+
+
+def _name_in(request: bytes) -> str:
+    # One field: number 1, a string (images/img-streamer.proto).
+    if len(request) < 2 or request[0] != 0x0A or request[1] != len(request) - 2 or request[1] > 127:
+        raise CriuError("CRIU's streaming protocol is another one here.", "Use CRIU 3.15 or later.")
+    name = request[2:].decode("ascii", "replace")
+    if not IMAGE_NAME.match(name):
+        raise CriuError(f"CRIU writes an image with the name {name!r}.", "Use a version of CRIU that is supported.")
+    return name
+
+
+def _descriptor_from(connection: socket.socket) -> int:
+    descriptors = array.array("i")
+    _data, ancillary, _flags, _address = connection.recvmsg(1, socket.CMSG_SPACE(descriptors.itemsize))
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    if len(descriptors) != 1:
+        raise CriuError("CRIU did not send the pipe of an image.", "Look at its log, dump.log.")
+    return descriptors[0]
+
+
+def _refused(what: str) -> BadImageSet:
+    return BadImageSet(
+        f"The stream of images is refused: {what}.", "Check that both hosts have the same version of the collection."
+    )

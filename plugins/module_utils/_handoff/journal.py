@@ -1,0 +1,130 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host's own durable record of how far a handoff got: one file for each handoff and side, one JSON line for each step.
+
+A step is on disk before what it announces is done. The file stays after the handoff, for those who come later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Mapping
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._files import sync_folder
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Step
+
+FOLDER = Path("/var/lib/fleet.criu/handoffs")
+SOURCE = "source"
+TARGET = "target"
+
+SETTLED = frozenset({Step.DONE, Step.BACK, Step.CLEARED})
+_KEPT_SECONDS = 30 * 24 * 3600.0
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}\Z")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a journal says: `facts` as given when it was begun, all steps with their times, and the last step."""
+
+    handoff: str
+    side: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[tuple[Step, float], ...] = ()
+
+    @property
+    def step(self) -> Step | None:
+        """The last step that is durable."""
+        return self.steps[-1][0] if self.steps else None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to be decided for this side."""
+        return self.step in SETTLED or (self.side == TARGET and self.step is Step.RUNNING)
+
+
+class Journal:
+    """The journal of one side of a handoff, opened for more steps."""
+
+    def __init__(self, handoff: str, side: str, folder: Path = FOLDER) -> None:
+        self.path = journal_path(handoff, side, folder)
+
+    def begin(self, facts: Mapping[str, Any]) -> None:
+        """Start it with the step `armed`. Raises CriuError if it was begun before: a handoff has one life."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _forget_old(self.path.parent)
+        try:
+            descriptor = os.open(str(self.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            raise CriuError(
+                f"The handoff {self.path.stem} was begun here before.",
+                "Give each attempt a name of its own. What became of that one tells handoff_settle.",
+            ) from None
+        os.close(descriptor)
+        self._append({"step": Step.ARMED.value, "time": time.time(), "facts": dict(facts)})
+        sync_folder(self.path.parent)
+
+    def record(self, step: Step) -> None:
+        """Add a step. When this returns it is on disk."""
+        self._append({"step": step.value, "time": time.time()})
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        line = (json.dumps(entry, sort_keys=True) + "\n").encode()
+        descriptor = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def journal_path(handoff: str, side: str, folder: Path = FOLDER) -> Path:
+    """Where a journal is. Raises CriuError if the handoff's name cannot be part of a path."""
+    if not _NAME.match(handoff):
+        raise CriuError(
+            f"{handoff!r} cannot be the name of a handoff.",
+            "Use letters, digits, '.', '_', '@' and '-' alone, 128 at most.",
+            {"handoff": handoff},
+        )
+    return folder / f"{handoff}.{side}.jsonl"
+
+
+def read_record(handoff: str, side: str, folder: Path = FOLDER) -> Record | None:
+    """What the journal says, or None if there is none."""
+    path = journal_path(handoff, side, folder)
+    return _read(path) if path.exists() else None
+
+
+def all_records(folder: Path = FOLDER) -> list[Record]:
+    """What every journal of this host says, the oldest handoff first."""
+    records = [_read(path) for path in sorted(folder.glob("*.jsonl"))] if folder.is_dir() else []
+    return sorted(records, key=lambda record: record.steps[0][1] if record.steps else 0.0)
+
+
+def _read(path: Path) -> Record:
+    handoff, _dot, side = path.name[: -len(".jsonl")].rpartition(".")
+    facts: dict[str, Any] = {}
+    steps = []
+    for line in path.read_bytes().split(b"\n")[:-1]:  # what no newline ends was being written when the host died
+        try:
+            entry = json.loads(line)
+            facts.update(entry.get("facts", {}))
+            steps.append((Step(entry["step"]), float(entry["time"])))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CriuError(
+                f"The journal {path} is damaged: {line[:80]!r}.",
+                "Find out by hand where the workload runs (workload_info), then remove the file.",
+            ) from None
+    return Record(handoff, side, facts, tuple(steps))
+
+
+def _forget_old(folder: Path) -> None:
+    for path in folder.glob("*.jsonl"):
+        if path.stat().st_mtime < time.time() - _KEPT_SECONDS and _read(path).is_settled:
+            path.unlink()

@@ -1,0 +1,586 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent on the target: turns what happens into events of `states.TARGET` and carries its actions out.
+
+Where systemd runs, this process begins as the main one of the workload's unit and hands that over to the workload when
+it may run (owner.py). Nothing here decides what is safe: states.py does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, restore_command
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
+from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_log
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
+    Manifest,
+    checksums_of,
+    digests,
+    manifest_of,
+    write_manifest,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
+    RestoreRequest,
+    check_mounts,
+    check_paths,
+    places_of,
+    record_restored,
+    remove_record,
+    restore_options,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report, hold_lock
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, Listener, LinkLost
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Decompressor, require
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Store, read_frames
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import TARGET, Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import Message
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
+    REQUEST,
+    RUN_FOLDER,
+    SHARED,
+    ReceiveRequest,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
+    Action,
+    Event,
+    Step,
+    Target,
+    target_after,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.timing import Timings
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import (
+    Command,
+    Completed,
+    Runner,
+    SubprocessRunner,
+)
+
+_STREAM_SECONDS = 60.0
+_END_SECONDS = 10.0
+_SILENCE_SECONDS = 3600.0
+
+_AT_REST = frozenset({Target.RUNNING, Target.FAILED, Target.DROPPED, Target.CLEARED})
+
+
+def main(folder: str) -> int:
+    """Do what the request in the folder says; the result is in the report. Gives the exit status."""
+    place = Path(folder)
+    notifier = Notifier.from_environment(os.environ)
+    request = ReceiveRequest(**read_json(place / REQUEST))
+    report = Report(place)
+    runner, proc = SubprocessRunner(), Proc()
+    try:
+        with hold_lock(RUN_FOLDER / f"{request.workload}.{TARGET}.lock"):
+            receiver = Receiver(request, place, report, runner, proc, notifier)
+            receiver.run()
+            result = receiver.result()
+    except CriuError as error:
+        result = {"outcome": "cleared", "reason": error.message, "remedy": error.remedy, "facts": error.facts}
+    except Exception as error:  # whoever waits must hear of it
+        result = {"outcome": "cleared", "reason": f"{type(error).__name__}: {error}", "remedy": "", "facts": {}}
+    finally:
+        destroy(place / "identity")
+    report.finish(result)
+    return 0 if result["outcome"] == "running" else 1
+
+
+class Receiver:
+    """One handoff, seen from the target."""
+
+    def __init__(
+        self,
+        request: ReceiveRequest,
+        folder: Path,
+        report: Report,
+        runner: Runner,
+        proc: Proc,
+        notifier: Notifier,
+    ) -> None:
+        self._request = request
+        self._folder = folder
+        self._report = report
+        self._runner = runner
+        self._proc = proc
+        self._notifier = notifier
+        self._images = Path(request.images)
+        self._journal = Journal(request.handoff, TARGET)
+        self._hooks = parse(request.hooks)
+        self._state = Target.ARMED
+        self._timings = Timings()
+        self._reason: CriuError | None = None
+        self._hook_results: list[dict[str, Any]] = []
+        self._control: Channel | None = None
+        self._stream: Channel | None = None
+        self._decompressor: Decompressor | None = None
+        self._store: Store | None = None
+        self._take: Callable[[], bool] | None = None
+        self._stages: Stages | None = None
+        self._manifest: Manifest | None = None
+        self._checksums: Mapping[str, Any] | None = None
+        self._has_all = request.transport == SHARED
+        self._has_digests = False
+        self._identity: Identity | None = None
+        self._criu_runs = False
+        self._is_gone = False
+        self._actions: dict[Action, Callable[[], None]] = {
+            Action.RESTORE: lambda: None,  # `run` starts it, because it lasts
+            Action.SEND_READY: self._send_ready,
+            Action.LET_GO: self._let_go,
+            Action.SEND_RUNNING: self._send_running,
+            Action.SEND_FAILED: self._send_failed,
+            Action.KILL: self._kill,
+            Action.REMOVE_IMAGES: self._remove_images,
+        }
+
+    def run(self) -> None:
+        """The whole handoff. Returns when the target is at rest."""
+        request = self._request
+        self._criu = find_criu(self._runner, request.criu_path)
+        self._restore_request = RestoreRequest(
+            self._images,
+            request.root,
+            request.restore_map,
+            request.options,
+            Path(request.pid_file) if request.pid_file else None,
+            request.criu_path,
+        )
+        self._journal.begin(self._facts())
+        identity = make_identity(self._folder / "identity", request.handoff, self._runner)
+        with Loop(self._stop, self._too_late) as loop, Stages(
+            {POST_RESTORE: lambda pid: None}, self._folder / "stages"
+        ) as stages:
+            self._loop, self._stages = loop, stages
+            try:
+                if request.transport != SHARED:
+                    prepare_folder(self._images)
+                listener = Listener(
+                    request.address,
+                    request.port,
+                    identity,
+                    request.certificate,
+                    request.handoff,
+                    self._welcome,
+                    self._report.log,
+                )
+            except CriuError as error:
+                self._fail(error)
+                return
+            try:
+                self._serve(listener)
+            finally:
+                listener.close()
+
+    def result(self) -> dict[str, Any]:
+        """What became of it, in plain JSON types."""
+        runs = self._state is Target.RUNNING
+        reason = None if runs else self._reason
+        return {
+            "outcome": self._state.name.lower(),
+            "pid": self._identity.pid if runs and self._identity else None,
+            "hooks": self._hook_results,
+            "timings": self._timings.as_dict(),
+            "reason": reason.message if reason else "",
+            "remedy": reason.remedy if reason else "",
+            "facts": reason.facts if reason else {},
+        }
+
+    def _serve(self, listener: Listener) -> None:
+        self._loop.watch(self._stages, self._stage_asked)
+        self._loop.set_deadline(self._request.arm_seconds)
+        self._port = listener.port
+        self._report.progress(phase="armed", port=listener.port, forced=True)
+        self._accept(listener)
+        while self._state not in _AT_REST:
+            self._turn()
+            if self._state is Target.RESTORING and not self._criu_runs:
+                self._restore()
+        self._end()
+
+    # What happens becomes an event.
+
+    def _happen(self, event: Event) -> None:
+        following, actions = target_after(self._state, event)
+        if following is not self._state:
+            self._report.log(f"{event.name.lower()}: {following.name.lower()}")
+        before, self._state = self._state, following
+        for action in actions:
+            try:
+                self._do(action)
+            except LinkLost as error:
+                self._reason = self._reason or error
+                self._happen(Event.LOST)
+                return
+            except Exception as error:  # there must be a way on, whatever it is
+                self._note(error)
+                if following in (Target.STARTING, Target.RESTORING) and action is not Action.LET_GO:
+                    self._state = before
+                    self._happen(Event.VETOED)
+                    return
+
+    def _do(self, action: Action) -> None:
+        if isinstance(action.value, Step):
+            self._journal.record(action.value)
+            self._run_hooks(action.value.value)
+        else:
+            self._actions[action]()
+
+    def _fail(self, error: Exception) -> None:
+        self._note(error)
+        self._happen(Event.LOST if isinstance(error, LinkLost) else Event.VETOED)
+
+    def _note(self, error: Exception) -> None:
+        self._report.log(f"{type(error).__name__}: {error}")
+        if self._reason is None:
+            self._reason = error if isinstance(error, CriuError) else CriuError(f"{type(error).__name__}: {error}.")
+
+    def _turn(self) -> None:
+        try:
+            self._loop.turn(0.2)
+        except Exception as error:  # CRIU must not be left alone with the workload
+            self._fail(error)
+
+    def _stop(self) -> None:
+        self._fail(CriuError("The handoff was asked to stop."))
+
+    def _too_late(self) -> None:
+        self._fail(
+            LinkLost(
+                f"The source {self._request.source} did not go on in time ({self._state.name.lower()}).",
+                "Look at its journal with handoff_settle.",
+            )
+        )
+
+    def _heard(self, _descriptor: int) -> None:
+        assert self._control is not None
+        try:
+            message = self._control.receive(_END_SECONDS)
+        except LinkLost as error:
+            self._loop.forget(self._control)
+            self._fail(error)
+            return
+        if message.kind == "run":
+            self._run()
+        elif message.kind == "abort":
+            self._note(CriuError(f"{self._request.source} runs on: {message.fields['reason']}"))
+            self._happen(Event.ABORT)
+        elif message.kind == "gone":
+            self._is_gone = True
+            self._happen(Event.GONE)
+        elif self._state is Target.RECEIVING:
+            self._answer(message)
+
+    def _answer(self, message: Message) -> None:
+        assert self._control is not None
+        try:
+            if message.kind == "prepare":
+                self._prepare(message.fields)
+                self._control.send(Message("prepared"))
+            elif message.kind == "freezing":
+                self._run_hooks("before_freeze")
+                self._timings.begin("receive")
+                self._control.send(Message("prepared"))
+            elif message.kind == "complete":
+                self._checksums = message.fields["checksums"]
+                self._maybe_received()
+        except CriuError as error:
+            self._fail(error)
+
+    # Receiving.
+
+    def _accept(self, listener: Listener) -> None:
+        # Peers come at any time; each is handed over as soon as it was let in.
+        def next_peer() -> Any:
+            accepted = None
+            while accepted is None and self._state not in _AT_REST:
+                accepted = listener.accept(1.0)
+            return accepted
+
+        def let_in(accepted: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._fail(error)
+            elif accepted is not None:
+                self._let_in(*accepted)
+                self._loop.in_background(next_peer, let_in)
+
+        self._loop.in_background(next_peer, let_in)
+
+    def _let_in(self, hello: Message, channel: Channel) -> None:
+        purpose = hello.fields["purpose"]
+        if purpose == "control":
+            self._control = channel
+            self._loop.set_deadline(_SILENCE_SECONDS)
+            self._loop.watch(channel, self._heard, channel.has_pending)
+            self._happen(Event.HELLO)
+        elif purpose == "copy":
+            folder = str(hello.fields["folder"])
+            modules = dict(self._request.folders)
+            self._loop.in_background(
+                lambda: files.serve(channel, folder, modules, self._folder / f"copy.{hello.fields['number']}"),
+                self._copied,
+            )
+        elif self._stream is None and self._store is not None:
+            self._stream = channel
+            self._decompressor = Decompressor(
+                self._compression, lambda view: channel.receive_into(view, _STREAM_SECONDS)
+            )
+            self._take = read_frames(self._decompressor, self._store)
+            if self._compression == "none":
+                self._loop.watch(channel, self._frames, channel.has_pending)
+            else:
+                self._loop.watch(self._decompressor, self._frames)
+
+    def _copied(self, _result: Any, error: Exception | None) -> None:
+        if error is not None:
+            self._report.log(f"a copy ended: {error}")  # the source sees it too, by rsync's exit status
+
+    def _prepare(self, fields: Mapping[str, Any]) -> None:
+        self._manifest = manifest_of(fields["manifest"])
+        check_paths(self._restore_request, self._manifest)
+        self._compression = fields["compression"]
+        require(self._compression)
+        if self._request.transport != SHARED:
+            self._store = Store(self._images)
+            with self._timings.of("reserve"):
+                self._store.reserve(fields["memory"])
+
+    def _frames(self, _descriptor: int) -> None:
+        assert self._take is not None and self._stream is not None
+        try:
+            ended = self._take()
+        except Exception as error:
+            self._loop.forget(self._stream)
+            self._fail(error)
+            return
+        if ended:
+            self._loop.forget(self._stream if self._compression == "none" else self._decompressor)
+            self._has_all = True
+            self._maybe_received()
+
+    def _maybe_received(self) -> None:
+        if not self._has_all or self._checksums is None or self._state is not Target.RECEIVING:
+            return
+        if self._store is not None:
+            self._store.check(self._checksums)
+            self._store.close()
+        elif checksums_of(self._images) != {name: list(sums) for name, sums in self._checksums.items()}:
+            raise CriuError(
+                f"The images in {self._images} are not those of the source.",
+                "Check that both hosts have the same storage there (criu_images).",
+            )
+        self._timings.end("receive")
+        self._happen(Event.RECEIVED)
+
+    # Restoring.
+
+    def _restore(self) -> None:
+        assert self._stages is not None and self._manifest is not None
+        request = self._restore_request
+        # The digests are for whoever reads the image set later; CRIU leaves a core free meanwhile.
+        self._loop.in_background(lambda: digests(self._images), self._digested)
+        remove_log(self._images / RESTORE_LOG)
+        argv = restore_command(
+            self._criu.path,
+            str(self._images),
+            request.root,
+            request.restore_map,
+            restore_options(request, self._manifest),
+            self._stages.script,
+            legacy=self._criu.is_legacy,
+        )
+        self._criu_runs = True
+        self._timings.begin("restore")
+        try:
+            completed = self._runner(Command(argv, bind_root=request.root), self._turn)
+        except CriuError as error:
+            self._note(error)
+            completed = Completed(1)
+        self._criu_runs = False
+        if self._state is Target.STARTING and self._has_resumed(completed.returncode):
+            self._timings.end("resume")
+            self._happen(Event.RESUMED)
+        elif self._state in (Target.RESTORING, Target.READY, Target.STARTING):
+            if self._reason is None:
+                places = places_of(request, self._manifest)
+                what = f"The restore of {self._request.workload}"
+                self._reason = failure(what, completed, self._images / RESTORE_LOG, places)
+            self._happen(Event.CRIU_ENDED)
+
+    def _has_resumed(self, returncode: int) -> bool:
+        assert self._identity is not None
+        if returncode == 0:
+            return True
+        return lives(self._identity, self._proc) and not is_in_restorer(self._identity.pid, self._proc)
+
+    def _digested(self, result: Any, error: Exception | None) -> None:
+        if error is not None:
+            self._fail(error)
+            return
+        assert self._manifest is not None
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+        self._manifest = replace(self._manifest, files=result, created=now)
+        write_manifest(self._images, self._manifest)
+        self._has_digests = True
+        self._maybe_restored()
+
+    def _stage_asked(self, _descriptor: int) -> None:
+        assert self._stages is not None and self._manifest is not None
+        asked = self._stages.asked()
+        if asked is None:
+            return
+        pid = asked[1]
+        if self._state is not Target.RESTORING:
+            self._stages.answer(POST_RESTORE, False)
+            return
+        try:
+            check_mounts(self._restore_request, self._manifest, pid, self._proc)
+            stat = self._proc.stat(pid)
+            if stat is None:
+                raise CriuError(f"Process {pid} was restored, but is gone.")
+            self._identity = Identity(pid, stat.start_time)
+            # For handoff_settle, if we die.
+            write_json(self._folder / "restored.json", {"pid": pid, "start_time": stat.start_time})
+            record_restored(self._restore_request, self._identity, self._proc)
+            self._timings.end("restore")
+            self._run_hooks("held")
+        except CriuError as error:
+            self._fail(error)
+            return
+        self._maybe_restored()
+
+    def _maybe_restored(self) -> None:
+        if self._identity is not None and self._has_digests and self._state is Target.RESTORING:
+            self._happen(Event.RESTORED)
+
+    def _send_ready(self) -> None:
+        assert self._control is not None and self._identity is not None
+        fields = {
+            "pid": self._identity.pid,
+            "start_time": self._identity.start_time,
+            "timings": self._timings.as_dict(),
+        }
+        self._control.send(Message("ready", fields))
+
+    def _run(self) -> None:
+        try:
+            self._run_hooks("before_run")
+        except CriuError as error:
+            self._fail(error)
+            return
+        self._happen(Event.RUN)
+
+    def _let_go(self) -> None:
+        assert self._stages is not None and self._identity is not None
+        self._timings.begin("resume")
+        self._notifier.hand_over(self._identity.pid)
+        self._stages.answer(POST_RESTORE, True)
+
+    def _send_running(self) -> None:
+        assert self._control is not None and self._identity is not None
+        self._control.send(Message("running", {"pid": self._identity.pid, "timings": self._timings.as_dict()}))
+
+    def _send_failed(self) -> None:
+        if self._control is None:
+            return
+        reason = self._reason or CriuError("The target failed.")
+        fields = {"reason": reason.message, "remedy": reason.remedy, "facts": reason.facts}
+        self._control.send(Message("failed", fields))
+
+    def _kill(self) -> None:
+        assert self._stages is not None
+        if self._criu_runs:
+            # If CRIU waits for us, it kills what it has restored; if not, it hears of it when it comes there.
+            self._stages.answer(POST_RESTORE, False)
+        if self._identity is not None:
+            if lives(self._identity, self._proc):
+                for pid in self._proc.tree(self._identity.pid):
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+            remove_record(self._restore_request)
+
+    def _remove_images(self) -> None:
+        if self._request.keep_images and self._state is Target.RUNNING:
+            return
+        if self._store is not None:
+            shutil.rmtree(str(self._images), ignore_errors=True)
+
+    # The end.
+
+    def _end(self) -> None:
+        if self._state is Target.RUNNING:
+            assert self._manifest is not None and self._identity is not None
+            self._notifier.confirm(self._identity.pid)
+            Generations().spend(self._request.workload, self._manifest.generation)
+            self._run_hooks("after_run")
+            self._loop.set_deadline(_END_SECONDS)
+            while not self._is_gone and self._loop.has_deadline():
+                self._turn()
+            self._remove_images()
+        else:
+            self._loop.set_deadline(_END_SECONDS)
+            while self._state is Target.FAILED and self._loop.has_deadline():
+                self._turn()
+            self._run_hooks("rolled_back")
+        for channel in (self._control, self._stream):
+            if channel is not None:
+                channel.close()
+        if self._decompressor is not None:
+            self._decompressor.close()
+
+    def _welcome(self) -> Mapping[str, Any]:
+        return {
+            "generation": Generations().current(self._request.workload),
+            "criu_version": self._criu.version,
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        request = self._request
+        return {
+            "workload": request.workload,
+            "boot_id": self._proc.boot_id(),
+            "source": request.source,
+            "target": request.target,
+            "folder": str(self._folder),
+            "agent": os.getpid(),
+            "images": request.images,
+            "root": request.root,
+            "restore_map": [dict(entry) for entry in request.restore_map],
+            "pid_file": request.pid_file,
+            "unit": request.unit,
+            "criu_path": request.criu_path,
+            "options": dict(request.options),
+        }
+
+    def _run_hooks(self, moment: str) -> None:
+        environment = {
+            "CRIU_HANDOFF_WORKLOAD": self._request.workload,
+            "CRIU_HANDOFF_SIDE": TARGET,
+            "CRIU_HANDOFF_SOURCE": self._request.source,
+            "CRIU_HANDOFF_TARGET": self._request.target,
+            "CRIU_HANDOFF_PID": str(self._identity.pid if self._identity else ""),
+            "CRIU_HANDOFF_PORT": str(getattr(self, "_port", "")),
+            "CRIU_HANDOFF_AGENT_PID": str(os.getpid()),
+        }
+        self._hook_results += self._hooks.run(moment, environment, self._runner, self._report.log)

@@ -1,0 +1,586 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent on the source: turns what happens into events of `states.SOURCE` and carries its actions out.
+
+`main` runs in a process of its own that outlives the module (agent.py). Nothing here decides what is safe: states.py
+does, and this file must do what it says in the order in which it says it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options, dump_command
+from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, plan_dump
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
+from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_log
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import checksums_of
+from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report, hold_lock
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, connect
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Compressor
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Capture
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE, Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.limit import Limit
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import VERSION, Message
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
+    REQUEST,
+    RUN_FOLDER,
+    SHARED,
+    SendRequest,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
+    Action,
+    Event,
+    Source,
+    Step,
+    source_after,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.timing import Timings
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
+from ansible_collections.fleet.criu.plugins.module_utils._runner import (
+    Command,
+    Completed,
+    Runner,
+    SubprocessRunner,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
+
+_CONNECT_SECONDS = 15.0
+_PREPARE_SECONDS = 120.0
+_PIPES_SECONDS = 30.0
+_END_SECONDS = 10.0
+
+_AT_REST = frozenset({Source.DONE, Source.BACK, Source.DOUBT})
+
+
+def main(folder: str) -> int:
+    """Do what the request in the folder says; the result is in the report. Gives the exit status."""
+    place = Path(folder)
+    request = SendRequest(**read_json(place / REQUEST))
+    report = Report(place)
+    runner, proc = SubprocessRunner(), Proc()
+    try:
+        with hold_lock(RUN_FOLDER / f"{request.workload}.{SOURCE}.lock"):
+            sender = Sender(request, place, report, runner, proc)
+            sender.run()
+            result = sender.result()
+    except CriuError as error:
+        result = {"outcome": "back", "reason": error.message, "remedy": error.remedy, "facts": error.facts}
+    except Exception as error:  # whoever waits must hear of it
+        result = {"outcome": "back", "reason": f"{type(error).__name__}: {error}", "remedy": "", "facts": {}}
+    finally:
+        destroy(place / "identity")
+    report.finish(result)
+    return 0 if result["outcome"] == "moved" else 1
+
+
+class Sender:
+    """One handoff, seen from the source."""
+
+    def __init__(self, request: SendRequest, folder: Path, report: Report, runner: Runner, proc: Proc) -> None:
+        self._request = request
+        self._folder = folder
+        self._report = report
+        self._runner = runner
+        self._proc = proc
+        self._journal = Journal(request.handoff, SOURCE)
+        self._hooks = parse(request.hooks)
+        self._state = Source.LIVE
+        self._timings = Timings()
+        self._target_timings: Mapping[str, Any] = {}
+        self._reason: CriuError | None = None
+        self._hook_results: list[dict[str, Any]] = []
+        self._copies: list[dict[str, Any]] = []
+        self._control: Channel | None = None
+        self._images: Channel | None = None
+        self._capture: Capture | None = None
+        self._compressor: Compressor | None = None
+        self._stages: Stages | None = None
+        self._files: files.Sender | None = None
+        self._number = 0
+        self._frozen_for_good = False
+        self._criu_runs = False
+        self._asked = False
+        self._has_all_images = False
+        self._has_all_files = False
+        self._sends_files = False
+        self._target_pid: int | None = None
+        self._actions: dict[Action, Callable[[], None]] = {
+            Action.DUMP: lambda: None,  # `run` starts it, because it lasts
+            Action.SEND_IMAGES: self._send_images,
+            Action.KEEP_FROZEN: self._keep_frozen,
+            Action.SEND_RUN: self._send_run,
+            Action.GIVE_UP: self._give_up,
+            Action.RUN_ON: self._run_on,
+            Action.SEND_ABORT: self._send_abort,
+            Action.SEND_GONE: self._send_gone,
+        }
+
+    def run(self) -> None:
+        """The whole handoff. Returns when the source is at rest; ends the process if it is in doubt."""
+        request = self._request
+        self._identity = Identity(request.pid, request.start_time)
+        if not lives(self._identity, self._proc):
+            raise WorkloadNotFound(
+                f"The workload {request.workload} does not run here as process {request.pid}.",
+                "Look for it again with workload_info, and pass its pid and start_time.",
+            )
+        self._plan()
+        self._journal.begin(self._facts())
+        with Loop(self._stop, self._too_late) as loop, Stages(
+            {POST_DUMP: lambda pid: None}, self._folder / "stages"
+        ) as stages:
+            self._loop, self._stages = loop, stages
+            try:
+                self._prepare()
+                self._happen(Event.FREEZE)
+            except CriuError as error:
+                self._fail(error)
+            if self._state is Source.FREEZING:
+                self._dump()
+            while self._state not in _AT_REST:
+                self._turn()
+            if self._state is Source.DOUBT:
+                self._leave_in_doubt()
+            self._end()
+
+    def result(self) -> dict[str, Any]:
+        """What became of it, in plain JSON types."""
+        moved = self._state is Source.DONE
+        reason = self._reason
+        return {
+            "outcome": {Source.DONE: "moved", Source.BACK: "back"}.get(self._state, "doubt"),
+            "pid": self._target_pid,
+            "generation": self._manifest.generation,
+            "image_bytes": self._image_bytes(),
+            "copies": self._copies,
+            "hooks": self._hook_results,
+            "frozen_seconds": round(self._timings.seconds("frozen"), 6) if moved else None,
+            "timings": {"source": self._timings.as_dict(), "target": dict(self._target_timings)},
+            "reason": reason.message if reason is not None and not moved else "",
+            "remedy": reason.remedy if reason is not None and not moved else "",
+            "facts": reason.facts if reason is not None and not moved else {},
+        }
+
+    # What happens becomes an event.
+
+    def _happen(self, event: Event) -> None:
+        following, actions = source_after(self._state, event)
+        if following is not self._state:
+            self._report.log(f"{event.name.lower()}: {following.name.lower()}")
+        before, self._state = self._state, following
+        for action in actions:
+            try:
+                self._do(action)
+            except LinkLost as error:
+                self._reason = self._reason or error
+                self._happen(Event.LOST)
+                return
+            except Exception as error:  # the workload is frozen: whatever it is, there must be a way on
+                self._note(error)
+                if following is Source.COMMITTED and action is not Action.SEND_RUN:
+                    self._state = before
+                    self._happen(Event.VETOED)
+                    return
+                if before is Source.COMMITTED and action is Action.RECORD_BACK:
+                    # Without this record the workload must stay frozen; handoff_settle writes it later.
+                    self._state = Source.DOUBT
+                    return
+
+    def _do(self, action: Action) -> None:
+        if isinstance(action.value, Step):
+            self._journal.record(action.value)
+            self._observe(action.value.value)
+        else:
+            self._actions[action]()
+
+    def _fail(self, error: Exception) -> None:
+        self._note(error)
+        self._happen(Event.LOST if isinstance(error, LinkLost) else Event.VETOED)
+
+    def _note(self, error: Exception) -> None:
+        self._report.log(f"{type(error).__name__}: {error}")
+        if self._reason is None:
+            self._reason = error if isinstance(error, CriuError) else CriuError(f"{type(error).__name__}: {error}.")
+
+    def _turn(self) -> None:
+        try:
+            self._loop.turn(0.2)
+            self._show_progress()
+        except Exception as error:  # CRIU must not be left alone with the workload
+            self._fail(error)
+        if self._state is Source.DOUBT:
+            self._leave_in_doubt()
+
+    def _stop(self) -> None:
+        self._fail(CriuError("The handoff was asked to stop."))
+
+    def _too_late(self) -> None:
+        self._fail(
+            LinkLost(
+                f"The target {self._request.target} did not answer in time ({self._state.name.lower()}).",
+                "Look at its journal with handoff_settle.",
+            )
+        )
+
+    def _heard(self, _descriptor: int) -> None:
+        assert self._control is not None
+        try:
+            message = self._control.receive(_END_SECONDS)
+        except LinkLost as error:
+            self._loop.forget(self._control)
+            self._fail(error)
+            return
+        if message.kind == "ready":
+            self._ready()
+        elif message.kind == "running":
+            self._timings.end("frozen")
+            self._target_pid = message.fields["pid"]
+            self._target_timings = message.fields["timings"]
+            self._happen(Event.RUNNING)
+        elif message.kind == "failed":
+            fields = message.fields
+            self._note(CriuError(f"{self._request.target}: {fields['reason']}", fields["remedy"], fields["facts"]))
+            self._happen(Event.FAILED)
+
+    def _ready(self) -> None:
+        self._timings.end("restore")
+        try:
+            self._run_hooks("before_run")
+        except CriuError as error:
+            self._fail(error)
+            return
+        self._happen(Event.READY)
+
+    # Before the freeze.
+
+    def _plan(self) -> None:
+        request = self._request
+        self._options = Options.from_dict(request.options)
+        self._criu = find_criu(self._runner, request.criu_path)
+        dump_request = DumpRequest(
+            request.workload,
+            request.pid,
+            Path(request.images) if request.images else self._folder / "dump",
+            request.start_time,
+            request.dump_map,
+            self._options,
+        )
+        self._manifest = plan_dump(dump_request, self._identity, self._criu, self._proc, self._runner)
+
+    def _facts(self) -> dict[str, Any]:
+        request = self._request
+        return {
+            "workload": request.workload,
+            "pid": request.pid,
+            "start_time": request.start_time,
+            "boot_id": self._proc.boot_id(),
+            "source": request.source,
+            "target": request.target,
+            "folder": str(self._folder),
+            "agent": os.getpid(),
+            "pid_file": request.pid_file,
+        }
+
+    def _prepare(self) -> None:
+        request = self._request
+        with self._timings.of("connect"):
+            self._control, welcome = self._connect("control")
+            self._ticket = welcome.fields["ticket"]
+            generations = Generations()
+            generation = generations.begin(request.workload, welcome.fields["generation"])
+            # The workload lives, so what was dumped of it before is overtaken.
+            generations.spend(request.workload, generation - 1)
+            self._manifest = replace(self._manifest, generation=generation)
+            tree = self._proc.tree(request.pid)
+            self._memory = [memory_bytes(self._proc, [pid]) for pid in tree]
+            manifest = self._manifest.as_dict()
+            self._ask(
+                Message("prepare", {"memory": self._memory, "manifest": manifest, "compression": request.compression})
+            )
+        self._observe("connected")
+        self._to_copy = [files.Copy(entry["path"], entry["folder"], entry.get("file_name")) for entry in request.copies]
+        Contents().claim([copy.path for copy in self._to_copy], request.workload)
+        self._files = files.Sender(self._folder, lambda name: self._connect("copy", name)[0], self._runner)
+        with self._timings.of("live_copy"):
+            self._report.progress(phase="copying", bytes=0, forced=True)
+            self._copies = self._files.copy(self._to_copy, True, request.bandwidth_limit)
+        self._observe("copied")
+        self._files.prepare(self._to_copy)
+        if request.transport != SHARED:
+            self._images, _welcome = self._connect("images")
+        self._run_hooks("before_freeze")
+        self._ask(Message("freezing"))
+        self._loop.watch(self._control, self._heard, self._control.has_pending)
+        assert self._stages is not None
+        self._loop.watch(self._stages, self._stage_asked)
+        if self._images is not None:
+            self._compressor = Compressor(request.compression, Limit(request.bandwidth_limit, self._images.send_bytes))
+            self._capture = Capture(self._folder / "dump", self._loop.selector, self._compressor.write)
+        else:
+            prepare_folder(Path(request.images or ""))
+
+    def _connect(self, purpose: str, folder: str = "") -> tuple[Channel, Message]:
+        request = self._request
+        self._number += 1
+        hello = {
+            "version": VERSION,
+            "handoff": request.handoff,
+            "purpose": purpose,
+            "ticket": "" if purpose == "control" else self._ticket,
+            "number": self._number,
+            "folder": folder,
+        }
+        identity = make_identity(self._folder / "identity", request.handoff, self._runner)
+        return connect(
+            request.address, request.port, identity, request.certificate, Message("hello", hello), _CONNECT_SECONDS
+        )
+
+    def _ask(self, message: Message) -> None:
+        assert self._control is not None
+        self._control.send(message)
+        answer = self._control.receive(_PREPARE_SECONDS)
+        if answer.kind == "failed":
+            fields = answer.fields
+            raise CriuError(f"{self._request.target}: {fields['reason']}", fields["remedy"], fields["facts"])
+
+    # Frozen.
+
+    def _dump(self) -> None:
+        request = self._request
+        assert self._stages is not None
+        images = Path(request.images) if self._capture is None and request.images else self._folder / "dump"
+        remove_log(images / DUMP_LOG)
+        argv = dump_command(
+            self._criu.path,
+            request.pid,
+            str(images),
+            self._manifest.root,
+            self._manifest.mount_map,
+            Options.from_dict(self._manifest.options),
+            False,
+            self._stages.script,
+            legacy=self._criu.is_legacy,
+        )
+        if self._capture is not None:
+            argv.append("--stream")
+        self._report.progress(phase="dumping", bytes=0, forced=True)
+        self._timings.begin("frozen")
+        self._timings.begin("dump")
+        self._criu_runs = True
+        try:
+            completed = self._runner(Command(argv), self._turn)
+        except CriuError as error:
+            self._note(error)
+            completed = Completed(1)
+        self._criu_runs = False
+        self._timings.end("let_go")
+        if self._state in (Source.FREEZING, Source.HELD, Source.CONFIRMING):
+            if self._reason is None:
+                places = Places(self._manifest.mounts, self._manifest.mount_map)
+                what = f"The dump of {request.workload} (pid {request.pid})"
+                self._reason = failure(what, completed, images / DUMP_LOG, places)
+            self._happen(Event.CRIU_ENDED)
+        elif self._state is Source.DONE and lives(self._identity, self._proc):
+            self._kill_tree()
+
+    def _stage_asked(self, _descriptor: int) -> None:
+        assert self._stages is not None
+        if self._stages.asked() is None:
+            return
+        self._asked = True
+        self._timings.end("dump")
+        if self._state is Source.BACK:
+            self._stages.answer(POST_DUMP, False)
+            return
+        try:
+            self._run_hooks("held")
+        except CriuError as error:
+            self._fail(error)
+            return
+        self._happen(Event.DUMPED)
+
+    def _send_images(self) -> None:
+        self._timings.begin("transfer")
+        self._send_files()
+        if self._capture is not None and self._compressor is not None:
+            self._capture.finish(_PIPES_SECONDS)
+            self._compressor.finish()
+            assert self._images is not None
+            self._images.finish()
+        self._has_all_images = True
+        self._complete()
+
+    def _send_files(self) -> None:
+        if self._files is None or self._sends_files:
+            return
+        self._sends_files = True
+        copies, sender = self._to_copy, self._files
+        if not copies:
+            self._has_all_files = True
+            return
+        self._timings.begin("files")
+        self._loop.in_background(lambda: sender.copy(copies, live=False), self._files_sent)
+
+    def _files_sent(self, copies: Any, error: Exception | None) -> None:
+        self._timings.end("files")
+        if error is not None:
+            self._fail(error)
+            return
+        self._copies = [*self._copies, *copies]
+        self._has_all_files = True
+        self._complete()
+
+    def _complete(self) -> None:
+        if not (self._has_all_images and self._has_all_files) or self._state is not Source.HELD:
+            return
+        assert self._control is not None
+        checksums = self._capture.checksums if self._capture else checksums_of(Path(self._request.images or ""))
+        try:
+            self._control.send(Message("complete", {"checksums": checksums}))
+        except LinkLost as error:
+            self._fail(error)
+            return
+        self._timings.end("transfer")
+        self._timings.begin("restore")
+        self._report.progress(phase="restoring", bytes=self._image_bytes(), forced=True)
+        self._loop.set_deadline(self._request.restore_seconds)
+        self._happen(Event.SENT)
+
+    def _keep_frozen(self) -> None:
+        assert self._stages is not None
+        # A pending stop takes effect if CRIU, which traces the tasks, is gone; while it is there it changes nothing.
+        self._frozen_for_good = True
+        self._signal_tree(signal.SIGSTOP)
+        self._stages.hold()
+        stat = self._proc.stat(self._request.pid)
+        if stat is None or stat.state != "t" or not self._criu_runs:
+            # CRIU died before this, so the workload has run on since the dump.
+            raise CriuError("CRIU let the workload go before the target was told to run.", "Start the handoff again.")
+
+    def _send_run(self) -> None:
+        assert self._control is not None
+        self._loop.set_deadline(self._request.run_seconds)
+        self._control.send(Message("run"))
+
+    def _give_up(self) -> None:
+        assert self._stages is not None
+        self._timings.begin("let_go")
+        if self._criu_runs:
+            self._stages.answer(POST_DUMP, True)
+        else:
+            self._kill_tree()
+
+    def _run_on(self) -> None:
+        assert self._stages is not None
+        if self._frozen_for_good:
+            # A pending SIGCONT takes a pending SIGSTOP away (signal(7)).
+            self._signal_tree(signal.SIGCONT)
+            (self._stages.folder / "hold").unlink(missing_ok=True)
+            self._frozen_for_good = False
+        if self._capture is not None:
+            self._capture.close()  # CRIU cannot write any more, and undoes its dump
+            self._capture = None
+        if self._asked and self._criu_runs:
+            self._stages.answer(POST_DUMP, False)
+        self._loop.set_deadline(None)
+
+    def _send_abort(self) -> None:
+        if self._control is not None:
+            try:
+                self._control.send(Message("abort", {"reason": self._reason.message if self._reason else ""}))
+            except LinkLost:
+                pass  # then the target hears of it by handoff_settle
+
+    def _send_gone(self) -> None:
+        assert self._control is not None
+        try:
+            self._control.send(Message("gone"))
+            self._control.finish()
+        except LinkLost:
+            pass  # it runs there, and that is all that counts
+
+    def _signal_tree(self, number: int) -> None:
+        if not lives(self._identity, self._proc):
+            return
+        for pid in self._proc.tree(self._request.pid):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
+    def _kill_tree(self) -> None:
+        self._signal_tree(signal.SIGKILL)
+
+    # The end.
+
+    def _leave_in_doubt(self) -> None:
+        # CRIU waits in its post-dump stage, and goes on waiting when we are gone.
+        self._report.finish(self.result())
+        destroy(self._folder / "identity")
+        os._exit(1)
+
+    def _end(self) -> None:
+        if self._state is Source.DONE:
+            until = time.monotonic() + _END_SECONDS
+            while lives(self._identity, self._proc) and time.monotonic() < until:
+                time.sleep(0.005)
+            if self._request.pid_file is not None:
+                Path(self._request.pid_file).unlink(missing_ok=True)
+            Generations().spend(self._request.workload, self._manifest.generation)
+        if self._files is not None:
+            self._files.close()
+        self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")
+        for channel in (self._control, self._images):
+            if channel is not None:
+                channel.close()
+
+    def _run_hooks(self, moment: str) -> None:
+        environment = self._hook_environment()
+        results = self._hooks.run(moment, environment, self._runner, self._report.log)
+        self._hook_results += results
+
+    def _observe(self, step: str) -> None:
+        # Any step may be watched; the public moments have their place above.
+        self._run_hooks(step)
+
+    def _hook_environment(self) -> dict[str, str]:
+        request = self._request
+        return {
+            "CRIU_HANDOFF_WORKLOAD": request.workload,
+            "CRIU_HANDOFF_SIDE": SOURCE,
+            "CRIU_HANDOFF_SOURCE": request.source,
+            "CRIU_HANDOFF_TARGET": request.target,
+            "CRIU_HANDOFF_PID": str(request.pid),
+            "CRIU_HANDOFF_PORT": str(request.port),
+            "CRIU_HANDOFF_AGENT_PID": str(os.getpid()),
+        }
+
+    def _image_bytes(self) -> int:
+        if self._capture is not None:
+            self._sent = self._capture.sent_bytes
+        return getattr(self, "_sent", 0)
+
+    def _show_progress(self) -> None:
+        if self._state is Source.FREEZING and self._capture is not None:
+            if self._capture.first_at is not None and not self._options.link_remap:
+                # The tasks are frozen since before the first image: their files change no more.
+                self._send_files()
+            self._report.progress(phase="sending", bytes=self._capture.sent_bytes, total=sum(self._memory))

@@ -1,0 +1,293 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A broken handoff, brought to its end on one host: what is true here is found out, `states` decides, this carries it out.
+
+Settle the target first, then the source with the target's outcome, then the target again with the source's. Each of it
+may be done again at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED, read_manifest
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, restore_workload
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
+    POST_DUMP,
+    POST_RESTORE,
+    answer_stage,
+    given_answer,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import ask_to_stop, follow, is_alive
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import (
+    SOURCE,
+    Journal,
+    Record,
+    read_record,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
+    Action,
+    Copy,
+    Outcome,
+    Settlement,
+    Step,
+    settle_source,
+    settle_target,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
+
+_STOP_SECONDS = 5.0
+_PATIENCE = 15.0
+_STOPPED = frozenset("tT")
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is certain of this side now. `pid` is the copy that runs here, if one does."""
+
+    outcome: Outcome
+    changed: bool
+    record: Record | None
+    pid: int | None = None
+
+
+def settle(
+    handoff: str,
+    side: str,
+    peer: Outcome,
+    seconds: float,
+    proc: Proc,
+    runner: Runner,
+    check_only: bool = False,
+) -> Settled:
+    """Bring this side of a handoff to its end, as far as `peer`, the other side's outcome, lets it be known.
+
+    An agent that is still at work gets `seconds` to end by itself and is asked to stop then. Raises CriuError.
+    """
+    record = read_record(handoff, side)
+    if record is None:
+        return Settled(Outcome.BACK if side == SOURCE else Outcome.NOT_RUN, False, None)
+    if not check_only:
+        _end_agent(Path(record.facts["folder"]), seconds)
+        record = read_record(handoff, side) or record
+    place: _Place = _SourcePlace(record, proc, runner) if side == SOURCE else _TargetPlace(record, proc, runner)
+    decision = place.decide(peer)
+    if not check_only:
+        for action in decision.actions:
+            if action is Action.REMOVE_IMAGES:
+                place.end(decision.outcome)
+            place.do(action)
+        place.end(decision.outcome)
+        destroy(place.folder / "identity")
+    return Settled(decision.outcome, bool(decision.actions), read_record(handoff, side), place.running_pid())
+
+
+def _end_agent(folder: Path, seconds: float) -> None:
+    if is_alive(folder):
+        follow(folder, seconds)
+    if is_alive(folder):
+        ask_to_stop(folder, _STOP_SECONDS)
+
+
+class _Place:
+    # What both sides have in common: a journal, a runtime folder, and the copy of the workload.
+
+    def __init__(self, record: Record, proc: Proc, runner: Runner) -> None:
+        self.record = record
+        self.folder = Path(record.facts["folder"])
+        self.proc = proc
+        self.runner = runner
+        self.workload = str(record.facts["workload"])
+        self.is_same_boot = record.facts.get("boot_id") == proc.boot_id()
+        self.actions: dict[Action, Callable[[], None]] = {}
+
+    def decide(self, peer: Outcome) -> Settlement:
+        raise NotImplementedError
+
+    def end(self, outcome: Outcome) -> None:
+        """What the outcome means beyond the workload itself."""
+
+    def do(self, action: Action) -> None:
+        if isinstance(action.value, Step):
+            Journal(self.record.handoff, self.record.side).record(action.value)
+        else:
+            self.actions[action]()
+
+    def identity(self) -> Identity | None:
+        raise NotImplementedError
+
+    def running_pid(self) -> int | None:
+        identity = self.identity()
+        return identity.pid if identity is not None and lives(identity, self.proc) else None
+
+    def signal_tree(self, number: int) -> None:
+        identity = self.identity()
+        if identity is None or not lives(identity, self.proc):
+            return
+        for pid in self.proc.tree(identity.pid):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
+    def wait_until(self, condition: Callable[[], bool]) -> bool:
+        until = time.monotonic() + _PATIENCE
+        while not condition():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+class _SourcePlace(_Place):
+    def __init__(self, record: Record, proc: Proc, runner: Runner) -> None:
+        super().__init__(record, proc, runner)
+        self.actions = {Action.RUN_ON: self._run_on, Action.GIVE_UP: self._give_up}
+
+    def decide(self, peer: Outcome) -> Settlement:
+        return settle_source(self.record.step, self._copy(), peer)
+
+    def identity(self) -> Identity | None:
+        if not self.is_same_boot:
+            return None
+        return Identity(self.record.facts["pid"], self.record.facts["start_time"])
+
+    def _copy(self) -> Copy:
+        # Without `hold`, CRIU lets the tasks run on when its agent is dead: a moment later they do.
+        self.wait_until(lambda: self._is_held() or not self._is_stopped())
+        identity = self.identity()
+        if identity is None or not lives(identity, self.proc):
+            return Copy.NONE
+        return Copy.FROZEN if self._is_stopped() else Copy.RUNNING
+
+    def _is_held(self) -> bool:
+        return (self.folder / "stages" / "hold").exists() and self._is_stopped()
+
+    def _is_stopped(self) -> bool:
+        identity = self.identity()
+        stat = self.proc.stat(identity.pid) if identity is not None else None
+        return stat is not None and stat.state in _STOPPED
+
+    def _run_on(self) -> None:
+        self.signal_tree(signal.SIGCONT)
+        self._answer(False)
+        if not self.wait_until(lambda: not self._is_stopped()):
+            raise CriuError(
+                f"{self.workload} (pid {self.record.facts['pid']}) was told to run on, but is still stopped.",
+                "See which process traces it: grep TracerPid /proc/PID/status.",
+            )
+
+    def _give_up(self) -> None:
+        self._answer(True)
+        identity = self.identity()
+        assert identity is not None
+        time.sleep(0.2)
+        if lives(identity, self.proc):
+            self.signal_tree(signal.SIGKILL)
+        self.wait_until(lambda: not lives(identity, self.proc))
+        pid_file = self.record.facts.get("pid_file")
+        if pid_file:
+            Path(pid_file).unlink(missing_ok=True)
+
+    def _answer(self, go_on: bool) -> None:
+        stages = self.folder / "stages"
+        if stages.is_dir():
+            answer_stage(stages, POST_DUMP, go_on)
+            (stages / "hold").unlink(missing_ok=True)
+
+
+class _TargetPlace(_Place):
+    def __init__(self, record: Record, proc: Proc, runner: Runner) -> None:
+        super().__init__(record, proc, runner)
+        self.images = Path(record.facts["images"])
+        self.actions = {
+            Action.KILL: self._kill,
+            Action.REMOVE_IMAGES: self._remove_images,
+            Action.RESTORE: self._restore,
+            Action.LET_GO: lambda: None,  # _restore does both
+        }
+
+    def decide(self, peer: Outcome) -> Settlement:
+        # What was told is kept in memory alone: after a boot nobody knows.
+        copy = self._copy()
+        told = not self.is_same_boot or given_answer(self.folder / "stages", POST_RESTORE) is True
+        return settle_target(self.record.step, copy, told, (self.images / MANIFEST).exists(), peer)
+
+    def end(self, outcome: Outcome) -> None:
+        if outcome is Outcome.RAN and (self.images / MANIFEST).exists():
+            Generations().spend(self.workload, read_manifest(self.images).generation)
+
+    def identity(self) -> Identity | None:
+        try:
+            found = read_json(self.folder / "restored.json")
+            identity = Identity(int(found["pid"]), int(found["start_time"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return identity if self.is_same_boot else None
+
+    def _copy(self) -> Copy:
+        # The agent is dead, so CRIU is about to let its copy go or to kill it; only then is there something to see.
+        if not self.wait_until(lambda: self._criu() is None):
+            os.kill(self._criu() or 0, signal.SIGKILL)
+            self.wait_until(lambda: self._criu() is None)
+        identity = self.identity()
+        if identity is None or not lives(identity, self.proc):
+            return Copy.NONE
+        return Copy.FROZEN if is_in_restorer(identity.pid, self.proc) else Copy.RUNNING
+
+    def _criu(self) -> int | None:
+        images = str(self.images)
+        for stat in self.proc.stats():
+            command = self.proc.command(stat.pid)
+            if "restore" in command[:2] and "--images-dir" in command and images in command:
+                return stat.pid
+        return None
+
+    def _kill(self) -> None:
+        self.signal_tree(signal.SIGKILL)
+        identity = self.identity()
+        if identity is not None:
+            self.wait_until(lambda: not lives(identity, self.proc))
+        pid_file = self.record.facts.get("pid_file")
+        if pid_file:
+            Path(pid_file).unlink(missing_ok=True)
+        (self.images / RESTORED).unlink(missing_ok=True)
+
+    def _remove_images(self) -> None:
+        shutil.rmtree(str(self.images), ignore_errors=True)
+
+    def _restore(self) -> None:
+        facts = self.record.facts
+        request = RestoreRequest(
+            self.images,
+            facts["root"],
+            facts["restore_map"],
+            facts["options"],
+            Path(facts["pid_file"]) if facts.get("pid_file") else None,
+            facts.get("criu_path"),
+        )
+        stages = self.folder / "stages"
+        if stages.is_dir():
+            answer_stage(stages, POST_RESTORE, True)
+        try:
+            restored = restore_workload(request, self.proc, self.runner, Generations())
+        except CriuError:
+            (stages / f"answer.{POST_RESTORE}").unlink(missing_ok=True)  # it did not run
+            raise
+        stat = self.proc.stat(restored.pid or 0)
+        if stat is not None and self.folder.is_dir():
+            write_json(self.folder / "restored.json", {"pid": stat.pid, "start_time": stat.start_time})

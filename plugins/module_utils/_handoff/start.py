@@ -1,0 +1,105 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starting the two agents from a module, and following them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._files import write_json
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import follow, install, is_alive, start
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import make_identity
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import (
+    SOURCE,
+    TARGET,
+    journal_path,
+    read_record,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import (
+    has_systemd,
+    properties,
+    unit_name,
+    unit_problem,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
+    REQUEST,
+    RUN_FOLDER,
+    ReceiveRequest,
+    SendRequest,
+    runtime_folder,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
+from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
+
+_ARM_SECONDS = 30.0
+_KEPT_SECONDS = 24 * 3600.0
+
+# The sender has no workload to own: if it is killed, CRIU must live on, because it holds the tasks.
+_SENDER_PROPERTIES = ["Type=exec", "KillMode=process", "Restart=no", "OOMPolicy=continue", "LimitNOFILE=infinity"]
+
+
+def make_certificate(handoff: str, side: str, runner: Runner) -> str:
+    """The certificate of this end of a handoff as PEM text; the key never leaves this host."""
+    journal_path(handoff, side)
+    _remove_old_folders()
+    return make_identity(runtime_folder(handoff, side) / "identity", handoff, runner).pem
+
+
+def arm(request: ReceiveRequest, runner: Runner) -> tuple[int, str]:
+    """Start the receiver. Gives its port and certificate when it waits for the source. Raises CriuError."""
+    folder = runtime_folder(request.handoff, TARGET)
+    certificate = make_certificate(request.handoff, TARGET, runner)
+    unit = None
+    if has_systemd():
+        unit = unit_name(request.workload, request.unit)
+        problem = unit_problem(unit, runner)
+        if problem is not None:
+            raise CriuError(problem)
+    for path in request.folders.values():
+        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if request.claims:
+        Contents().claim(request.claims, request.workload)
+    write_json(folder / REQUEST, asdict(request))
+    install(folder)
+    start(folder, receiver.__name__, unit, properties(), runner)
+    until = time.monotonic() + _ARM_SECONDS
+    while time.monotonic() < until:
+        state = follow(folder, 0.02)
+        if state["result"] is not None:
+            raise CriuError(state["result"]["reason"], state["result"]["remedy"], state["result"]["facts"])
+        if "port" in state["progress"]:
+            return int(state["progress"]["port"]), certificate
+        if not state["alive"]:
+            break
+    raise CriuError(
+        "The receiver did not get ready.", f"Look at {folder}/agent.log on this host.", {"folder": str(folder)}
+    )
+
+
+def send(request: SendRequest, runner: Runner) -> None:
+    """Start the sender."""
+    folder = runtime_folder(request.handoff, SOURCE)
+    if read_record(request.handoff, SOURCE) is not None or is_alive(folder):
+        return  # a second call follows the first
+    write_json(folder / REQUEST, asdict(request))
+    install(folder)
+    unit = f"criu-send-{request.handoff}.service" if has_systemd() else None
+    start(folder, sender.__name__, unit, _SENDER_PROPERTIES, runner)
+
+
+def follow_send(handoff: str, seconds: float) -> dict[str, Any]:
+    """How far the sender is; returns when it has finished, or after so many seconds."""
+    return dict(follow(runtime_folder(handoff, SOURCE), seconds))
+
+
+def _remove_old_folders() -> None:
+    for folder in RUN_FOLDER.glob("*.*/") if RUN_FOLDER.is_dir() else ():
+        if folder.stat().st_mtime < time.time() - _KEPT_SECONDS and not is_alive(folder):
+            shutil.rmtree(str(folder), ignore_errors=True)

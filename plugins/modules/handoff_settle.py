@@ -1,0 +1,184 @@
+#!/usr/bin/python
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: handoff_settle
+short_description: Bring a broken handoff to its one right end
+version_added: 0.1.0
+description:
+  - Runs on either host of a handoff, also long after it and when no controller knows of it any more. Reads this host's
+    journal, sees what lives, and does what the other side's outcome allows, so that exactly one copy of the workload lives.
+  - Settle the target first, then the source with the target's outcome as O(peer), then the target again with the source's. If
+    the target cannot be reached, the source alone settles what it can know, and holds the workload if it cannot.
+  - Without O(handoff) it lists the handoffs of this host and changes nothing.
+author:
+  - The fleet.criu maintainers (@fleet-criu)
+extends_documentation_fragment:
+  - fleet.criu.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: What changes is a process, not a state.
+  idempotent:
+    support: full
+options:
+  handoff:
+    description:
+      - The name of the handoff.
+    type: str
+  side:
+    description:
+      - Which side of it this host is. Needed with O(handoff).
+    type: str
+    choices: [source, target]
+  peer:
+    description:
+      - The outcome that this module returned on the other host, or V(unknown) if it cannot be reached.
+    type: str
+    choices: [unknown, ran, not_run, in_doubt, back, held, gone, ended]
+    default: unknown
+  timeout:
+    description:
+      - How many seconds an agent that is still at work may go on before it is asked to stop.
+    type: float
+    default: 5.0
+seealso:
+  - module: fleet.criu.handoff_send
+  - module: fleet.criu.handoff_receive
+"""
+
+EXAMPLES = r"""
+- name: Which handoffs did not come to an end here?
+  fleet.criu.handoff_settle:
+  become: true
+
+- name: Settle the target
+  fleet.criu.handoff_settle:
+    handoff: redis-20260101T020000
+    side: target
+  delegate_to: node2
+  become: true
+  register: target
+
+- name: Settle the source
+  fleet.criu.handoff_settle:
+    handoff: redis-20260101T020000
+    side: source
+    peer: "{{ target.outcome }}"
+  delegate_to: node1
+  become: true
+  register: source
+
+- name: Settle the target for good
+  fleet.criu.handoff_settle:
+    handoff: redis-20260101T020000
+    side: target
+    peer: "{{ source.outcome }}"
+  delegate_to: node2
+  become: true
+"""
+
+RETURN = r"""
+outcome:
+  description:
+    - For the target, V(ran), V(not_run) or V(in_doubt) (its copy may have run and is not there any more; a person must decide). For the source, V(back) (it runs here), V(held) (it is frozen until the target's
+      outcome is known), V(gone) (it is given up), V(ended) (it is not here any more, but may have run on after the dump).
+  returned: with O(handoff)
+  type: str
+  sample: back
+pid:
+  description: The pid of the copy on this host.
+  returned: with O(handoff), if there is one
+  type: int
+  sample: 4125
+step:
+  description: The last step in the journal; none if this host knows nothing of the handoff.
+  returned: with O(handoff)
+  type: str
+  sample: committed
+handoffs:
+  description: All handoffs in this host's journals, the oldest first.
+  returned: without O(handoff)
+  type: list
+  elements: dict
+  contains:
+    handoff: {description: Its name., type: str, sample: redis-20260101T020000}
+    side: {description: Which side this host was., type: str, sample: source}
+    workload: {description: The workload., type: str, sample: redis}
+    source: {description: The source., type: str, sample: node1}
+    target: {description: The target., type: str, sample: node2}
+    step: {description: The last step., type: str, sample: done}
+    settled: {description: Whether nothing is left to be decided., type: bool}
+    time: {description: When it began, type: float, sample: 1767225600.5}
+"""
+
+from typing import Any, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Record, all_records
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import settle
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome
+from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
+
+
+def bring_to_its_end(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    if parameters["handoff"] is None:
+        return {"handoffs": [_summary(record) for record in all_records()]}
+    settled = settle(
+        parameters["handoff"],
+        parameters["side"],
+        Outcome(parameters["peer"]),
+        parameters["timeout"],
+        Proc(),
+        SubprocessRunner(),
+        check_mode,
+    )
+    record = settled.record
+    return {
+        "changed": settled.changed,
+        "outcome": settled.outcome.value,
+        "pid": settled.pid,
+        "step": record.step.value if record and record.step else None,
+    }
+
+
+def _summary(record: Record) -> dict[str, Any]:
+    return {
+        "handoff": record.handoff,
+        "side": record.side,
+        **{name: record.facts.get(name) for name in ("workload", "source", "target")},
+        "step": record.step.value if record.step else None,
+        "settled": record.is_settled,
+        "time": record.steps[0][1] if record.steps else None,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "handoff": {"type": "str"},
+            "side": {"type": "str", "choices": ["source", "target"]},
+            "peer": {
+                "type": "str",
+                "choices": ["unknown", "ran", "not_run", "in_doubt", "back", "held", "gone", "ended"],
+                "default": "unknown",
+            },
+            "timeout": {"type": "float", "default": 5.0},
+        },
+        required_by={"handoff": "side"},
+        supports_check_mode=True,
+    )
+    run_module(module, bring_to_its_end)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import owner as subject
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc, FakeRunner
+
+SHOW = ("systemctl", "show")
+
+
+@pytest.fixture(autouse=True)
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for a host that was booted by systemd."""
+    folder = tmp_path / "systemd"
+    folder.mkdir()
+    monkeypatch.setattr(subject, "_BOOTED_BY_SYSTEMD", folder)
+    return folder
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    return FakeProc(tmp_path / "proc")
+
+
+def shown(text: str) -> FakeRunner:
+    return FakeRunner({SHOW: Completed(0, text)})
+
+
+def test_systemd_is_there_if_it_booted_the_host(systemd: Path) -> None:
+    assert subject.has_systemd()
+    systemd.rmdir()
+    assert not subject.has_systemd()
+
+
+@pytest.mark.parametrize(
+    ("workload", "wanted", "unit"),
+    [
+        ("gauge", None, "criu-gauge.service"),
+        ("my-app_1.2:x", None, "criu-my-app_1.2:x.service"),
+        ("a/b", None, r"criu-a\x2fb.service"),
+        ("a@b c", None, r"criu-a\x40b\x20c.service"),
+        ("é\\", None, r"criu-\xc3\xa9\x5c.service"),
+        ("gauge", "web.service", "web.service"),
+        ("gauge", "web", "web.service"),
+        ("gauge", "web.io", "web.io.service"),
+        ("gauge", "web@1", "web@1.service"),
+        ("gauge", r"a\x2db", r"a\x2db.service"),
+        ("x" * 242, None, "criu-" + "x" * 242 + ".service"),
+    ],
+)
+def test_the_unit_s_name(workload: str, wanted: str | None, unit: str) -> None:
+    assert subject.unit_name(workload, wanted) == unit
+
+
+@pytest.mark.parametrize(
+    "wanted", ["web.scope", "web.slice", "web.socket", "a b", "a/b", "é", "", "@x", "web@", "a\n", "x" * 248]
+)
+def test_a_name_that_systemd_would_not_take(wanted: str) -> None:
+    with pytest.raises(CriuError, match="cannot be the unit of the workload gauge") as caught:
+        subject.unit_name("gauge", wanted)
+    assert caught.value.remedy
+
+
+def test_a_unit_that_is_not_there_can_be_made() -> None:
+    runner = shown("LoadState=not-found\nActiveState=inactive\nFragmentPath=\n")
+    assert subject.unit_problem("u.service", runner) is None
+    properties = "--property=LoadState,ActiveState,FragmentPath"
+    assert runner.argvs == [["systemctl", "show", properties, "--", "u.service"]]
+
+
+@pytest.mark.parametrize(
+    ("load", "active", "path", "text"),
+    [
+        ("loaded", "active", "/run/systemd/transient/u.service", "is active here.*systemctl stop u.service"),
+        ("loaded", "deactivating", "/run/systemd/transient/u.service", "is deactivating here"),
+        ("loaded", "failed", "/run/systemd/transient/u.service", "systemctl reset-failed u.service"),
+        ("loaded", "failed", "/etc/systemd/system/u.service", r"\(loaded, /etc/systemd/system/u.service\)"),
+        ("loaded", "inactive", "/etc/systemd/system/u.service", r"\(loaded, /etc/systemd/system/u.service\)"),
+        ("masked", "inactive", "", r"here already \(masked\)"),
+    ],
+)
+def test_a_unit_that_is_there(load: str, active: str, path: str, text: str) -> None:
+    runner = shown(f"LoadState={load}\nActiveState={active}\nFragmentPath={path}\n")
+    problem = subject.unit_problem("u.service", runner)
+    assert problem is not None
+    assert re.search(text, problem)
+
+
+def test_systemd_that_does_not_answer_is_an_error() -> None:
+    runner = FakeRunner({SHOW: Completed(1, "", "Failed to connect to bus\n")})
+    with pytest.raises(CommandFailed, match=r"u\.service: Failed to connect to bus") as caught:
+        subject.unit_problem("u.service", runner)
+    assert caught.value.remedy
+
+
+def test_the_unit_ends_at_once_with_its_main_process_and_is_not_started_again() -> None:
+    wanted = {"Type=notify", "NotifyAccess=all", "KillMode=mixed", "SendSIGKILL=yes", "Restart=no"}
+    assert wanted | {"TimeoutStartSec=infinity", "OOMPolicy=continue", "TasksMax=infinity"} <= set(subject.properties())
+
+
+def test_without_systemd_nothing_is_asked_or_said(systemd: Path, proc: FakeProc) -> None:
+    systemd.rmdir()
+    in_cgroup(proc, 42, "0::/system.slice/u.service")
+    assert subject.unit_problem("u.service", FakeRunner()) is None
+    assert subject.supervisor_problem(42, proc, FakeRunner()) is None
+    notifier = Notifier.from_environment({})
+    notifier.hand_over(42)
+    notifier.confirm(42)
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    """The socket of a service manager, and its address as NOTIFY_SOCKET has it."""
+    name = str(tmp_path / "notify") if request.param == "path" else f"@fleet.criu.{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:
+        receiving.bind(name if request.param == "path" else "\0" + name[1:])
+        receiving.settimeout(5)
+        yield name, receiving
+
+
+def test_the_workload_becomes_the_main_process_in_one_message(manager: tuple[str, socket.socket]) -> None:
+    address, receiving = manager
+    Notifier(address).hand_over(4711)
+    assert receiving.recv(100) == b"MAINPID=4711\nREADY=1"
+
+
+def test_the_main_process_is_said_anew_by_way_of_ourselves(manager: tuple[str, socket.socket]) -> None:
+    address, receiving = manager
+    Notifier(address).confirm(4711)
+    assert [receiving.recv(100), receiving.recv(100)] == [b"MAINPID=%d" % os.getpid(), b"MAINPID=4711"]
+    receiving.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        receiving.recv(100)
+
+
+def test_no_child_can_speak_for_us(manager: tuple[str, socket.socket]) -> None:
+    address, receiving = manager
+    environment = {"NOTIFY_SOCKET": address, "PATH": "/bin"}
+    notifier = Notifier.from_environment(environment)
+    assert environment == {"PATH": "/bin"}
+    notifier.hand_over(1)
+    assert receiving.recv(100)
+
+
+def test_a_manager_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CriuError, match=r"could not be told of the restored workload: .*No such file") as caught:
+        Notifier(str(tmp_path / "none")).hand_over(1)
+    assert caught.value.remedy
+
+
+def test_a_manager_that_does_not_read_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_SEND_SECONDS", 1)
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving, socket.socket(
+        socket.AF_UNIX, socket.SOCK_DGRAM
+    ) as flooding:
+        receiving.bind(path)
+        flooding.connect(path)
+        flooding.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                flooding.send(b"x")
+        with pytest.raises(CriuError, match="could not be told"):
+            Notifier(path).hand_over(1)
+
+
+def in_cgroup(proc: FakeProc, pid: int, lines: str, parent: int = 1) -> None:
+    proc.add(pid, parent=parent)
+    (proc.folder / str(pid) / "cgroup").write_text(lines + "\n")
+
+
+def service(restart: str, main: int, force: str = "", success: str = "") -> FakeRunner:
+    text = f"Restart={restart}\nMainPID={main}\nRestartForceExitStatus={force}\nSuccessExitStatus={success}\n"
+    return shown(text)
+
+
+# What systemd 257 did when the main process of such a service got SIGKILL.
+@pytest.mark.parametrize(
+    ("restart", "again"),
+    [
+        ("no", False),
+        ("on-success", False),
+        ("on-watchdog", False),
+        ("on-failure", True),
+        ("on-abnormal", True),
+        ("on-abort", True),
+        ("always", True),
+    ],
+)
+def test_a_service_that_would_start_the_workload_again(proc: FakeProc, restart: str, again: bool) -> None:
+    in_cgroup(proc, 42, "0::/system.slice/web.service")
+    runner = service(restart, 42)
+    problem = subject.supervisor_problem(42, proc, runner)
+    assert (problem is not None) == again
+    assert runner.argvs[0][:2] == ["systemctl", "show"]
+    assert runner.argvs[0][-1] == "web.service"
+    if problem is not None:
+        assert f"web.service with Restart={restart}" in problem
+        assert "Restart=no" in problem
+        assert "(systemctl edit --runtime web.service)" in problem
+
+
+@pytest.mark.parametrize(
+    ("restart", "main", "again"),
+    [
+        ("on-success", 40, True),  # a parent: nobody knows how it ends
+        ("on-watchdog", 40, False),
+        ("no", 40, False),
+        ("always", 43, True),  # a child of the workload's init
+        ("always", 50, False),  # somebody else, who lives on
+        ("on-success", 0, True),
+        ("no", 0, False),
+    ],
+)
+def test_the_main_process_may_be_another(proc: FakeProc, restart: str, main: int, again: bool) -> None:
+    for pid, parent in ((40, 1), (42, 40), (43, 42), (50, 1)):
+        in_cgroup(proc, pid, "0::/system.slice/web.service", parent)
+    assert (subject.supervisor_problem(42, proc, service(restart, main)) is not None) == again
+
+
+@pytest.mark.parametrize(
+    ("restart", "force", "success", "again"),
+    [
+        ("no", "3 KILL", "", True),
+        ("no", "3", "", False),
+        ("on-success", "", "KILL", True),
+        ("on-failure", "", "KILL", False),
+        ("always", "", "KILL", True),
+    ],
+)
+def test_what_counts_as_success_may_be_set(proc: FakeProc, restart: str, force: str, success: str, again: bool) -> None:
+    in_cgroup(proc, 42, "0::/system.slice/web.service")
+    assert (subject.supervisor_problem(42, proc, service(restart, 42, force, success)) is not None) == again
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "0::/system.slice/web.service/inner/part",
+        "9:name=systemd:/\n3:cpu,cpuacct:/other.service\n0::/system.slice/web.service",
+        "9:name=systemd:/system.slice/web.service\n0::/",
+        "0::/machine.slice/outer.service/payload/web.service",
+    ],
+)
+def test_the_service_is_the_last_one_of_the_cgroup(proc: FakeProc, lines: str) -> None:
+    in_cgroup(proc, 42, lines)
+    runner = service("always", 42)
+    assert subject.supervisor_problem(42, proc, runner) is not None
+    assert runner.argvs[0][-1] == "web.service"
+
+
+@pytest.mark.parametrize("lines", ["0::/", "0::/user.slice/user-0.slice/session-1.scope", "3:cpu:/x.service"])
+def test_a_workload_of_no_service_is_not_started_again(proc: FakeProc, lines: str) -> None:
+    in_cgroup(proc, 42, lines)
+    assert subject.supervisor_problem(42, proc, FakeRunner()) is None
+
+
+def test_a_process_that_is_gone_belongs_to_no_service(proc: FakeProc) -> None:
+    assert subject.supervisor_problem(42, proc, FakeRunner()) is None
+
+
+def test_a_user_s_service_is_asked_of_the_user_s_manager(proc: FakeProc) -> None:
+    in_cgroup(proc, 42, "0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service")
+    runner = FakeRunner({("systemctl", "--user"): Completed(0, "Restart=always\nMainPID=42\n")})
+    problem = subject.supervisor_problem(42, proc, runner)
+    assert runner.argvs[0][:4] == ["systemctl", "--user", "--machine=1000@.host", "show"]
+    assert problem is not None
+    assert "systemctl --user --machine=1000@.host edit --runtime web.service" in problem
