@@ -57,8 +57,12 @@ class SubprocessRunner:
     """The real runner: no shell, `LC_ALL=C`, no standard input, the soft open-file limit raised to the hard one.
 
     `while_running` is called again and again (it should wait a little by itself) until the command ends: this is how
-    CRIU's action scripts are answered.
+    CRIU's action scripts are answered. Who has called `prepare_process` and `bind_root_here` before says so: a process
+    with threads must not run code of its own between fork and exec, and without it a command starts sooner.
     """
+
+    def __init__(self, is_prepared: bool = False) -> None:
+        self._is_prepared = is_prepared
 
     def __call__(self, command: Command, while_running: Callable[[], None] | None = None) -> Completed:
         # Files and not pipes: a restored process must never hold the other end of a pipe that we wait for.
@@ -78,7 +82,7 @@ class SubprocessRunner:
                 cwd="/",
                 env={**os.environ, "LC_ALL": "C", **command.environment},
                 start_new_session=True,
-                preexec_fn=_preparation(command.bind_root),  # noqa: PLW1509 (a module has one thread)
+                preexec_fn=None if self._is_prepared else _preparation(command.bind_root),  # noqa: PLW1509
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise CommandFailed(
@@ -109,7 +113,19 @@ def _content(stream: IO[bytes]) -> str:
     return stream.read().decode("utf-8", "surrogateescape")
 
 
-def _preparation(bind_root: str | None) -> Callable[[], None]:
+def prepare_process() -> None:
+    """Raise our own soft open-file limit to the hard one, and keep others out of the files that we and ours make."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Images hold memory. CRIU gives each restored process its own umask back.
+    os.umask(0o077)
+
+
+def bind_root_here(folder: str) -> None:
+    """Take a mount namespace of our own, a slave of the one before, and bind the folder onto itself in it.
+
+    Only for a process with one thread. Raises OSError.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
 
     def check(result: int, what: str) -> None:
@@ -117,15 +133,16 @@ def _preparation(bind_root: str | None) -> Callable[[], None]:
             code = ctypes.get_errno()
             raise OSError(code, f"{what}: {os.strerror(code)}")
 
+    path = os.fsencode(folder)
+    check(libc.unshare(_CLONE_NEWNS), "unshare")
+    check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "mount --make-rslave /")
+    check(libc.mount(path, path, None, _MS_BIND, None), f"mount --bind {folder}")
+
+
+def _preparation(bind_root: str | None) -> Callable[[], None]:
     def prepare() -> None:
-        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        # Images hold memory. CRIU gives each restored process its own umask back.
-        os.umask(0o077)
+        prepare_process()
         if bind_root is not None:
-            folder = os.fsencode(bind_root)
-            check(libc.unshare(_CLONE_NEWNS), "unshare")
-            check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "mount --make-rslave /")
-            check(libc.mount(folder, folder, None, _MS_BIND, None), f"mount --bind {bind_root}")
+            bind_root_here(bind_root)
 
     return prepare

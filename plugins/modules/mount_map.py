@@ -179,13 +179,13 @@ hazards:
   elements: dict
   sample: []
 copies:
-  description: What M(fleet.criu.transfer_send) has to copy from the source (data V(sync)).
+  description: What M(fleet.criu.handoff_send) has to copy from the source (data V(sync)).
   returned: always
   type: list
   elements: dict
   sample: [{"path": "/srv/data", "folder": "mount1", "file_name": null}]
 folders:
-  description: The folders here that M(fleet.criu.transfer_receive) lets be filled.
+  description: The folders here that M(fleet.criu.handoff_receive) lets be filled.
   returned: always
   type: dict
   sample: {"mount1": "/srv/fast/data"}

@@ -44,6 +44,7 @@ AT_THE_SAME_TIME = 4
 IDLE_SECONDS = 600.0
 
 _START_SECONDS = 30.0
+_END_SECONDS = 1.0
 _WAIT = 0.05
 
 # rsync(1), EXIT VALUES: files vanished while they were read. A tree that is in use may do that.
@@ -353,7 +354,6 @@ class _Rsync:
                 stream.write(names or b"")
         self._pump()
         self._running.join()
-        self._names_path.unlink() if self._names_path.exists() else None
         if isinstance(self._completed, CriuError):
             raise self._completed
         if self._completed.returncode != 0 and self._broken is not None:
@@ -362,7 +362,7 @@ class _Rsync:
         return self._completed
 
     def close(self) -> None:
-        """End it, whatever it does, and wait until it has."""
+        """End it, whatever it does, and wait until rsync has ended. The stream is closed then or soon after."""
         if self._names is not None:
             os.close(self._names)
             self._names = None
@@ -716,7 +716,7 @@ def _start_daemon(configuration: Path, connection: socket.socket, errors: int) -
 
 def _end_group(daemon: subprocess.Popen[bytes]) -> None:
     try:
-        daemon.wait(1)
+        daemon.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(daemon.pid, signal.SIGKILL)

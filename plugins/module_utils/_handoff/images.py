@@ -14,6 +14,7 @@ import array
 import fcntl
 import os
 import re
+import select
 import selectors
 import socket
 import struct
@@ -28,6 +29,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImage
 IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}[.]img\Z")
 
 _SOCKET = "streamer-capture.sock"
+# What CRIU writes when all else is written.
+_LAST_IMAGE = "inventory.img"
 _PIPE_BYTES = 1 << 20
 _MOST_IMAGES = 65535
 _F_SETPIPE_SZ = 1031  # fcntl(2); Python has a name for it since 3.10
@@ -77,6 +80,9 @@ class Capture:
 
     def finish(self, seconds: float) -> None:
         """Send what is still in the pipes, and that this was all. CRIU has closed every image by then."""
+        # CRIU does one thing after the other: whatever it has asked for is in the socket by now.
+        while self._connection is not None and select.select([self._connection], [], [], 0)[0]:
+            self._take_image(self._connection.fileno())
         until = time.monotonic() + seconds
         while self._numbers:
             if time.monotonic() > until:
@@ -84,6 +90,8 @@ class Capture:
             for key, _events in self._selector.select(0.1):
                 if key.fd in self._numbers:
                     self._read(key.fd)
+        if _LAST_IMAGE not in self._names:
+            raise CriuError(f"CRIU ended its dump without {_LAST_IMAGE}.", "Look at its log, dump.log.")
         self._send(ALL, 0, 0)
 
     def close(self) -> None:

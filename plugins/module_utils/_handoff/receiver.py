@@ -13,6 +13,7 @@ import datetime
 import os
 import shutil
 import signal
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
@@ -74,6 +75,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Completed,
     Runner,
     SubprocessRunner,
+    bind_root_here,
+    prepare_process,
 )
 
 _STREAM_SECONDS = 60.0
@@ -89,8 +92,11 @@ def main(folder: str) -> int:
     notifier = Notifier.from_environment(os.environ)
     request = ReceiveRequest(**read_json(place / REQUEST))
     report = Report(place)
-    runner, proc = SubprocessRunner(), Proc()
+    prepare_process()
+    runner, proc = SubprocessRunner(is_prepared=True), Proc()
     try:
+        # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
+        bind_root_here(request.root)
         with hold_lock(RUN_FOLDER / f"{request.workload}.{TARGET}.lock"):
             receiver = Receiver(request, place, report, runner, proc, notifier)
             receiver.run()
@@ -98,6 +104,7 @@ def main(folder: str) -> int:
     except CriuError as error:
         result = {"outcome": "cleared", "reason": error.message, "remedy": error.remedy, "facts": error.facts}
     except Exception as error:  # whoever waits must hear of it
+        report.log(traceback.format_exc())
         result = {"outcome": "cleared", "reason": f"{type(error).__name__}: {error}", "remedy": "", "facts": {}}
     finally:
         destroy(place / "identity")

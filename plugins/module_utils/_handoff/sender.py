@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
@@ -59,8 +60,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Completed,
     Runner,
     SubprocessRunner,
+    prepare_process,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 
 _CONNECT_SECONDS = 15.0
 _PREPARE_SECONDS = 120.0
@@ -75,7 +77,8 @@ def main(folder: str) -> int:
     place = Path(folder)
     request = SendRequest(**read_json(place / REQUEST))
     report = Report(place)
-    runner, proc = SubprocessRunner(), Proc()
+    prepare_process()
+    runner, proc = SubprocessRunner(is_prepared=True), Proc()
     try:
         with hold_lock(RUN_FOLDER / f"{request.workload}.{SOURCE}.lock"):
             sender = Sender(request, place, report, runner, proc)
@@ -84,6 +87,7 @@ def main(folder: str) -> int:
     except CriuError as error:
         result = {"outcome": "back", "reason": error.message, "remedy": error.remedy, "facts": error.facts}
     except Exception as error:  # whoever waits must hear of it
+        report.log(traceback.format_exc())
         result = {"outcome": "back", "reason": f"{type(error).__name__}: {error}", "remedy": "", "facts": {}}
     finally:
         destroy(place / "identity")

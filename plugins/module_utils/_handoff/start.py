@@ -36,7 +36,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     runtime_folder,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
-from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 
 _ARM_SECONDS = 30.0
 _KEPT_SECONDS = 24 * 3600.0

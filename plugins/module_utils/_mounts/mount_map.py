@@ -26,7 +26,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import pa
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
-from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 
 
 def mount_map(parameters: Mapping[str, Any]) -> dict[str, Any]:

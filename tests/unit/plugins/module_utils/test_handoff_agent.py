@@ -25,7 +25,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import agent as subject
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
-from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed, SubprocessRunner
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed, SubprocessRunner
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeRunner
 
 CODE = "ansible_collections.fleet.criu.plugins.module_utils"
@@ -95,7 +95,8 @@ def test_the_archive_is_all_that_is_needed(folder: Path) -> None:
 
 def test_the_archive_is_for_its_owner_alone_and_the_same_each_time(folder: Path) -> None:
     first = (folder / "agent.zip").read_bytes()
-    time.sleep(0.01)
+    with zipfile.ZipFile(folder / "agent.zip") as bundle:
+        assert {entry.date_time for entry in bundle.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert subject.install(folder) == folder / "agent.zip"
     assert (folder / "agent.zip").read_bytes() == first
     assert mode(folder / "agent.zip") == 0o600
@@ -142,6 +143,16 @@ def test_an_agent_outlives_us_in_a_session_of_its_own(folder: Path) -> None:
     assert seen.startswith("True / /dev/null C\n63 1 1\n")
     assert subject.follow(folder, 0) == {"finished": False, "result": None, "progress": {"at": 1}, "alive": True}
     assert {mode(path) for path in folder.glob("agent.*")} | {mode(folder / "progress.json")} == {0o600}
+
+
+def test_what_an_agent_writes_is_for_its_owner_alone(folder: Path) -> None:
+    def as_systemd_does(command: Command, while_running: object = None) -> Completed:
+        return SubprocessRunner()(Command(["sh", "-c", 'umask 022; exec "$@"', "sh", *command.argv]))
+
+    (folder / "orders").write_text("(Path(folder) / 'new').touch(); report.finish({})", "utf-8")
+    subject.start(folder, ENTRY, None, [], as_systemd_does)
+    assert subject.follow(folder, 10)["finished"]
+    assert mode(folder / "new") == 0o600
 
 
 def wait_for(folder: Path, text: str) -> str:
@@ -348,6 +359,7 @@ def test_a_lock_is_for_one_and_ends_with_it(tmp_path: Path) -> None:
             pass
         assert caught.value.facts["pid"] == child.pid
         child.kill()
+    path.write_text("12345678901\n", "ascii")
     with subject.hold_lock(path):
         assert path.read_text("ascii") == f"{os.getpid()}\n"
         with pytest.raises(CriuError, match=f"locked by process {os.getpid()}"), subject.hold_lock(path):

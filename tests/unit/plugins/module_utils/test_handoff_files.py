@@ -10,6 +10,7 @@ import errno
 import os
 import random
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -23,6 +24,7 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import files as subject
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Copy, Sender, serve
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
 from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeRunner
 
@@ -135,7 +137,15 @@ class Pair:
         for thread in self.serving:
             thread.join(10)
             assert not thread.is_alive()
-        assert all(stream.closed for stream in self.streams)
+        assert eventually(lambda: all(stream.closed for stream in self.streams))
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within two seconds: threads and killed processes end a little later."""
+    until = time.monotonic() + 2
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.005)
+    return holds()
 
 
 @pytest.fixture(autouse=True)
@@ -532,6 +542,16 @@ def test_what_moves_during_the_live_pass_is_right_in_the_end(
     assert contents(source) == contents(target)
 
 
+def test_what_rsync_says_it_did_is_read_with_its_escapes() -> None:
+    output = (
+        "*deleting   old/\n.d..tp..... ./\n<f+++++++++ new \\#012\\#303\\#251\ncd+++++++++ sub/\n"
+        "hf+++++++++ link\n*deleting   a\\#134#012\n\nNumber of files: 8 (reg: 7, dir: 1)\n"
+    )
+    made, deleted = subject._itemized(output)
+    assert {os.fsencode(name) for name in made} == {b"new \n\xc3\xa9", b"sub", b"link"}
+    assert deleted == {"old", "a\\#012"}
+
+
 def test_what_changed_in_the_last_moment_before_the_live_pass_is_not_trusted() -> None:
     def entry(change_time: int, kind: int = stat.S_IFREG) -> tuple[int, int, int, int, int]:
         return (1, 2, change_time, 3, kind)
@@ -880,6 +900,33 @@ def test_a_daemon_does_not_outlive_its_stream(pair: Pair, tmp_path: Path, monkey
     with pytest.raises(CriuError, match="broken"):
         serve(NoStream(), "m", pair.modules, tmp_path / "run")
     assert started[0].poll() is not None
+
+
+def test_a_daemon_that_does_not_end_is_killed_with_its_children(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = tmp_path / "pids"
+    script = f"sleep 60 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; wait"
+
+    def stuck(*arguments: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sh", "-c", script], start_new_session=True)
+
+    def until_it_runs(self: SocketStream, descriptor: int, timeout: float) -> None:
+        while not pids.exists():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(subject, "_start_daemon", stuck)
+    monkeypatch.setattr(subject, "_END_SECONDS", 0.05)
+    monkeypatch.setattr(NoStream, "pump", until_it_runs)
+    with pytest.raises(CommandFailed, match="exit status -9"):
+        serve(NoStream(), "m", pair.modules, tmp_path / "run")
+    processes = [int(word) for word in pids.read_text().split()]
+    try:
+        assert eventually(lambda: all(Proc().stat(pid) is None for pid in processes))
+    finally:
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_without_rsync_the_target_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

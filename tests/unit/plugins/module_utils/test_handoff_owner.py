@@ -147,6 +147,17 @@ def test_the_main_process_is_said_anew_by_way_of_ourselves(manager: tuple[str, s
         receiving.recv(100)
 
 
+def test_messages_go_together_in_one_system_call() -> None:
+    class OneCall(socket.socket):
+        def send(self, *arguments: object) -> int:
+            raise AssertionError("our death could come in between")
+
+    receiving, sending = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with receiving, OneCall(fileno=sending.detach()) as connected:
+        subject._send_together(connected, [b"one", b"second", b"3"])
+        assert [receiving.recv(100) for _message in range(3)] == [b"one", b"second", b"3"]
+
+
 def test_no_child_can_speak_for_us(manager: tuple[str, socket.socket]) -> None:
     address, receiving = manager
     environment = {"NOTIFY_SOCKET": address, "PATH": "/bin"}

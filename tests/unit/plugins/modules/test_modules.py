@@ -19,7 +19,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.plugins.module_utils._transfer import receive
-from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc, FakeRunner
 
 PID = 42

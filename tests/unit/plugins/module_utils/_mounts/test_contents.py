@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._transfer.contents import RECORD, Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import RECORD, Contents
 
 
 @pytest.fixture
