@@ -12,7 +12,7 @@ export FUZZ_EXAMPLES KEEP MOLECULE_SCENARIOS PYTEST_ARGS PYTHON
 # Inside a git hook these would point the staged copy at this repository.
 unexport GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
 
-.PHONY: help setup collection lint unit sanity units molecule test fuzz bench-mounts demo build clean
+.PHONY: help setup collection lint unit sanity units molecule test fuzz bench-mounts bench-freeze demo build clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ fuzz: setup collection ## try the properties of mounts and rules on new inputs (
 
 bench-mounts: setup collection ## time parse and verdict of up to 100,000 mounts beside findmnt
 	@.cache/venv/bin/python tests/tools/bench_mounts.py
+
+bench-freeze: setup collection ## time how long a move freezes, in four ways (BENCH_SIZES="0 128" BENCH_ROUNDS=3)
+	@.cache/venv/bin/python tests/tools/bench_freeze.py $(BENCH_SIZES) $(if $(BENCH_ROUNDS),--rounds $(BENCH_ROUNDS))
 
 demo: setup collection ## move two workloads between two test hosts and prove it (KEEP=1 leaves the hosts)
 	@tests/tools/demo

@@ -25,8 +25,10 @@ description:
   - V(cgroups) - both have the layout v1, v2 or hybrid; a warning if O(manage_cgroups) leaves cgroups alone.
   - V(network_lock) - both can lock the network in the same way, if the workload has a network namespace of its own or
     connections.
-  - V(disk_space) - the images fit on both.
-  - V(memory) - the target has the memory, twice if O(images) is in memory; a warning if it takes swap.
+  - V(disk_space) - the images fit into O(images). A source that sends them while CRIU writes them keeps none; leave
+    O(images) out there.
+  - V(memory) - the target has the memory, twice if O(images) is in memory (C(/dev/shm)), because restored memory and
+    images are there at the same time; a warning if it takes swap.
   - V(sockets) - CRIU before 4.2 cannot dump TCP and UDP sockets on Linux 6.16 or later.
   - V(io_uring) - CRIU cannot dump io_uring.
   - V(pids) - the workload's pids are free at the target, unless it has a pid namespace of its own.
@@ -38,6 +40,15 @@ description:
     copied (data V(sync)) or in the images.
   - V(contents) - the external mounts with data V(present) have the same contents on both.
   - V(id_maps) - the target has the IDs of the workload's user namespace.
+  - V(programs) - both have what the handoff runs, C(openssl) and C(flock); C(rsync) if a mount is copied (data
+    V(sync)), and the program of O(compression).
+  - V(streaming) - CRIU on the source is 3.15 or later, which can send images while it writes them, unless O(transport)
+    is V(shared).
+  - V(supervisor) - systemd would not start the workload anew when it is killed at the source, as it would with
+    C(Restart=always).
+  - V(owner_unit) - the systemd unit O(unit) is free at the target.
+  - V(route) - the source can resolve O(address) and has a route to it; a warning if it is an address of the source
+    itself. Nothing is sent there, so a firewall is not seen.
 author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
@@ -66,7 +77,7 @@ options:
     type: dict
   images:
     description:
-      - The folder that the image set will have on this host. Without it V(disk_space) cannot be checked.
+      - The folder that the image set will have on this host. Leave it out on a host that keeps no images.
     type: path
   criu_path:
     description:
@@ -119,6 +130,28 @@ options:
       - What will be done about cgroups; see M(fleet.criu.dump).
     type: str
     choices: [none, props, soft, full, strict, ignore]
+  transport:
+    description:
+      - How the images will get to the target; V(direct) and V(relay) stream them, V(shared) writes them to storage that
+        both hosts have. Needed with O(state=check).
+    type: str
+    choices: [direct, relay, shared]
+    default: direct
+  compression:
+    description:
+      - What the images will be compressed with on the way; see M(fleet.criu.handoff_send). Needed with O(state=check).
+    type: str
+    choices: [none, zstd, lz4]
+    default: none
+  address:
+    description:
+      - The target's address or name, as the source will connect to it. Needed with O(state=describe) for V(route).
+    type: str
+  unit:
+    description:
+      - The systemd unit on the target that the workload is to live in; see M(fleet.criu.handoff_receive). By default it
+        is C(criu-WORKLOAD.service), by O(workload). Needed with O(state=check) for V(owner_unit).
+    type: str
   skip:
     description:
       - The names of checks that are not to be done.
@@ -142,8 +175,8 @@ EXAMPLES = r"""
   fleet.criu.preflight:
     state: describe
     pid: "{{ redis.pid }}"
-    images: /var/lib/fleet.criu/images/redis
     map_entries: "{{ map.entries }}"
+    address: node2.example.org
   become: true
   register: described
 
@@ -153,7 +186,7 @@ EXAMPLES = r"""
     source: "{{ described.facts }}"
     map_entries: "{{ map.entries }}"
     root: "{{ map.root }}"
-    images: /var/lib/fleet.criu/images/redis
+    images: /dev/shm/fleet.criu/redis
     pid_file: /run/workloads/redis.pid
     workload: redis
     skip: [cpu]
@@ -259,6 +292,10 @@ def main() -> None:
             "workload": {"type": "str"},
             "network_lock": {"type": "str", "choices": ["auto", "nftables", "iptables"], "default": "auto"},
             "manage_cgroups": {"type": "str", "choices": ["none", "props", "soft", "full", "strict", "ignore"]},
+            "transport": {"type": "str", "choices": ["direct", "relay", "shared"], "default": "direct"},
+            "compression": {"type": "str", "choices": ["none", "zstd", "lz4"], "default": "none"},
+            "address": {"type": "str"},
+            "unit": {"type": "str"},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on_problems": {"type": "bool", "default": True},
         },

@@ -19,6 +19,8 @@ description:
     a second copy of the workload, or one that has forgotten what was written since. A restore that fails can be
     repeated.
   - If a copy restored from this image set runs here already, or the process of O(pid_file), nothing is done.
+  - The workload lives on when the connection to this host ends. Where systemd runs it lives in a unit of its own, which
+    C(systemctl stop) ends and which is gone when the workload has ended; elsewhere it becomes a child of PID 1.
 author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
@@ -79,6 +81,12 @@ options:
     description:
       - A file to write the new pid to, before the workload runs. A stale one is replaced.
     type: path
+  unit:
+    description:
+      - The systemd unit that the workload will live in, C(criu-WORKLOAD.service) by default. There must be none of this
+        name here. Where no systemd runs there is no unit.
+      - An empty string leaves the workload where this task runs, which is mostly the scope of an ssh session.
+    type: str
 seealso:
   - module: fleet.criu.dump
   - module: fleet.criu.mount_map
@@ -105,6 +113,11 @@ workload:
   returned: always
   type: str
   sample: redis
+unit:
+  description: The systemd unit that the workload lives in, or would live in.
+  returned: if it was restored into one, or would be
+  type: str
+  sample: criu-redis.service
 seconds:
   description: How long CRIU ran.
   returned: always
@@ -175,6 +188,7 @@ rc:
   sample: 1
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -183,6 +197,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, restore_workload
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
@@ -200,15 +215,25 @@ def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         allow_copy=parameters["allow_copy"],
         spent_generation=parameters["spent_generation"],
     )
-    restored = restore_workload(request, Proc(), SubprocessRunner(), Generations(), check_mode)
+    proc, runner, generations = Proc(), SubprocessRunner(), Generations()
+    restored = restore_workload(request, proc, runner, generations, check_only=True)
+    name, wanted, unit = restored.manifest.workload.name, parameters["unit"], None
+    if restored.pid is None and wanted != "":
+        unit = unit_for(name, wanted, runner)
+    if restored.pid is None and not check_mode:
+        if wanted == "":
+            restored = restore_workload(replace(request, is_verified=True), proc, runner, generations)
+        else:
+            restored = revive(request, restored.manifest, unit, proc, runner)
     result = {
         "changed": restored.changed,
-        "workload": restored.manifest.workload.name,
+        "workload": name,
         "generation": restored.manifest.generation,
         "seconds": round(restored.seconds, 3),
         "diff": {"before": {"running": not restored.changed}, "after": {"running": True}},
     }
-    return result if restored.pid is None else {**result, "pid": restored.pid}
+    found = {"pid": restored.pid, "unit": unit}
+    return {**result, **{key: value for key, value in found.items() if value is not None}}
 
 
 def main() -> None:
@@ -227,6 +252,7 @@ def main() -> None:
                 },
             },
             "pid_file": {"type": "path"},
+            "unit": {"type": "str"},
             "allow_auto": {"type": "bool", "default": False},
             "allow_copy": {"type": "bool", "default": False},
             "spent_generation": {"type": "int", "default": 0},

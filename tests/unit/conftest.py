@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu import log
-from ansible_collections.fleet.criu.plugins.module_utils._transfer import contents, receive
+from ansible_collections.fleet.criu.tests.unit.redirection import redirect
 
 
 @pytest.fixture(autouse=True)
 def host(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in the place of the host's /run, /var/lib and /var/log."""
     folder = tmp_path_factory.mktemp("host")
-    monkeypatch.setattr(receive, "RUN_FOLDER", folder / "run")
-    monkeypatch.setattr(log, "LOG_FOLDER", folder / "log")
-    monkeypatch.setattr(contents.Contents.__init__, "__defaults__", (folder / "lib" / "contents.json",))
+    redirect(folder, monkeypatch.setattr)
     return folder

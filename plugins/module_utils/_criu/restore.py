@@ -9,7 +9,7 @@ import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options, restore_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu, find_criu, require_root
@@ -44,7 +44,8 @@ class RestoreRequest:
     """What to restore and how. `restore_map` has a path for each key, `options` override those of the image set.
 
     `spent_generation` is the highest generation that is spent by the record of any other host; `allow_copy` revives an
-    image set although its generation is spent.
+    image set although its generation is spent. `is_verified` says that a check has just compared the digests of all
+    images, which takes long for large ones.
     """
 
     images: Path
@@ -56,6 +57,7 @@ class RestoreRequest:
     allow_auto: bool = False
     allow_copy: bool = False
     spent_generation: int = 0
+    is_verified: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,21 @@ class Restored:
 
 
 def restore_workload(
-    request: RestoreRequest, proc: Proc, runner: Runner, generations: Generations, check_only: bool = False
+    request: RestoreRequest,
+    proc: Proc,
+    runner: Runner,
+    generations: Generations,
+    check_only: bool = False,
+    before_run: Callable[[int], None] | None = None,
+    stages_folder: Path | None = None,
 ) -> Restored:
     """Restore the workload, unless it runs already. Raises CriuError; then no copy of it was let run here.
 
     The live mounts are compared with the intended ones in CRIU's post-restore stage, before the first instruction of
     the workload runs: a copy with wrong mounts never writes anything. In the same stage the generation of the image
-    set is spent in `generations`, this host's record; a restore that CRIU gives up is repeatable.
+    set is spent in `generations`, this host's record; a restore that CRIU gives up is repeatable. The last thing in
+    that stage is `before_run` with the pid of the workload's init; if it raises, nothing runs. In a `stages_folder` the
+    answer that CRIU got stays behind.
     """
     require_root()
     manifest = read_manifest(request.images)
@@ -87,17 +97,18 @@ def restore_workload(
         return running
     _check_generation(request, manifest, generations.spent(manifest.workload.name))
     criu = find_criu(runner, request.criu_path)
-    verify_files(request.images, manifest)
+    if not request.is_verified:
+        verify_files(request.images, manifest)
     check_paths(request, manifest)
     _check_auto(request, manifest)
     if check_only:
         return Restored(None, True, manifest)
-    return _restore(request, manifest, criu, proc, runner, generations)
+    return _restore(request, manifest, criu, proc, runner, generations, before_run, stages_folder)
 
 
 def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc, runner: Runner) -> Restored | None:
     # The copy that an earlier restore of this image set started, or the process of the pid file.
-    for identity in (_recorded(request, proc), _left_running(manifest, proc)):
+    for identity in (recorded(request.images, proc), _left_running(manifest, proc)):
         if identity is not None and lives(identity, proc):
             return Restored(identity.pid, False, manifest)
     if request.pid_file is not None:
@@ -107,14 +118,6 @@ def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc, runne
         except WorkloadNotFound:
             pass
     return None
-
-
-def _recorded(request: RestoreRequest, proc: Proc) -> Identity | None:
-    try:
-        record = read_json(request.images / RESTORED)
-        return Identity(int(record["pid"]), int(record["start_time"])) if record["boot_id"] == proc.boot_id() else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def _left_running(manifest: Manifest, proc: Proc) -> Identity | None:
@@ -141,7 +144,14 @@ def _check_generation(request: RestoreRequest, manifest: Manifest, spent_here: i
 
 
 def _restore(
-    request: RestoreRequest, manifest: Manifest, criu: Criu, proc: Proc, runner: Runner, generations: Generations
+    request: RestoreRequest,
+    manifest: Manifest,
+    criu: Criu,
+    proc: Proc,
+    runner: Runner,
+    generations: Generations,
+    before_run: Callable[[int], None] | None,
+    stages_folder: Path | None,
 ) -> Restored:
     options = restore_options(request, manifest)
     remove_log(request.images / RESTORE_LOG)
@@ -160,9 +170,11 @@ def _restore(
         _check_generation(request, manifest, spent_before)
         identity = Identity(pid, stat.start_time)
         record_restored(request, identity, proc)
+        if before_run is not None:
+            before_run(pid)
 
     try:
-        with Stages({POST_RESTORE: confirm}) as stages:
+        with Stages({POST_RESTORE: confirm}, stages_folder) as stages:
             argv = restore_command(
                 criu.path,
                 str(request.images),
@@ -284,8 +296,17 @@ def record_restored(request: RestoreRequest, identity: Identity, proc: Proc) -> 
     record = {"pid": identity.pid, "start_time": identity.start_time, "boot_id": proc.boot_id()}
     write_json(request.images / RESTORED, record)
     if request.pid_file is not None:
-        request.pid_file.parent.mkdir(parents=True, exist_ok=True)
+        _make_public_folder(request.pid_file.parent)
         write_atomically(request.pid_file, f"{identity.pid}\n", 0o644)
+
+
+def recorded(images: Path, proc: Proc) -> Identity | None:
+    """The process that record_restored has noted in this image folder, if it was on this boot of this host."""
+    try:
+        record = read_json(images / RESTORED)
+        return Identity(int(record["pid"]), int(record["start_time"])) if record["boot_id"] == proc.boot_id() else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def remove_record(request: RestoreRequest) -> None:
@@ -293,3 +314,10 @@ def remove_record(request: RestoreRequest) -> None:
     for path in (request.images / RESTORED, request.pid_file):
         if path is not None and path.exists():
             path.unlink()
+
+
+def _make_public_folder(folder: Path) -> None:
+    # Whatever our umask is: who is not root reads pid files too.
+    for missing in [path for path in (*reversed(folder.parents), folder) if not path.exists()]:
+        missing.mkdir(exist_ok=True)
+        missing.chmod(0o755)

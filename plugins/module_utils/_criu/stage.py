@@ -27,6 +27,7 @@ POST_DUMP = "post-dump"
 POST_RESTORE = "post-restore"
 
 _WAIT = 0.02
+_EXECUTABLE_FOLDER = Path("/var/lib/fleet.criu")
 
 # CRIU runs the script at every stage, most of them while the workload is frozen, so it has to be quick: sh and flock(1)
 # need 3 ms, an interpreter 20. Opening a FIFO for both directions never blocks (fifo(7)).
@@ -68,7 +69,9 @@ class Stages:
         self._requests = os.open(str(request), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._locks = {stage: self._lock(stage) for stage in self._answers}
         self._unread = b""
-        script = self.folder / "action"
+        # Many a host mounts /run noexec, and CRIU executes the script itself.
+        self._elsewhere = _make_executable_folder() if _is_noexec(self.folder) else None
+        script = (self._elsewhere or self.folder) / "action"
         script.write_text(
             _SCRIPT.format(stages=" ".join(self._answers), folder=shlex.quote(str(self.folder))),
             "utf-8",
@@ -82,8 +85,9 @@ class Stages:
     ) -> None:
         for descriptor in (self._requests, *self._locks.values()):
             os.close(descriptor)
-        if self._given_folder is None:
-            shutil.rmtree(str(self.folder), ignore_errors=True)
+        for folder in (self.folder if self._given_folder is None else None, self._elsewhere):
+            if folder is not None:
+                shutil.rmtree(str(folder), ignore_errors=True)
 
     def fileno(self) -> int:
         """Readable when a script may have asked."""
@@ -140,6 +144,15 @@ class Stages:
         descriptor = os.open(str(self.folder / f"lock.{stage}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return descriptor
+
+
+def _is_noexec(folder: Path) -> bool:
+    return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
+
+
+def _make_executable_folder() -> Path:
+    _EXECUTABLE_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="stages.", dir=str(_EXECUTABLE_FOLDER)))
 
 
 def answer_stage(folder: Path, stage: str, go_on: bool) -> None:

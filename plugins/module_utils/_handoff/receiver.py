@@ -303,7 +303,9 @@ class Receiver:
             if message.kind == "prepare":
                 self._prepare(message.fields)
                 self._control.send(Message("prepared"))
-            elif message.kind == "freezing":
+            elif message.kind == "freezing" and self._manifest is not None:
+                # What is synced is here by now, and the workload still runs.
+                check_paths(self._restore_request, self._manifest)
                 self._run_hooks("before_freeze")
                 self._timings.begin("receive")
                 self._control.send(Message("prepared"))
@@ -358,12 +360,16 @@ class Receiver:
                 self._loop.watch(self._decompressor, self._frames)
 
     def _copied(self, _result: Any, error: Exception | None) -> None:
-        if error is not None:
-            self._report.log(f"a copy ended: {error}")  # the source sees it too, by rsync's exit status
+        if error is None:
+            return
+        # What the source has opened ahead of the freeze and then did not need ends like that.
+        if "(0 bytes received so far)" in str(error):
+            self._report.log(f"a copy was not needed: {error}")
+        else:
+            self._fail(error)
 
     def _prepare(self, fields: Mapping[str, Any]) -> None:
         self._manifest = manifest_of(fields["manifest"])
-        check_paths(self._restore_request, self._manifest)
         self._compression = fields["compression"]
         require(self._compression)
         if self._request.transport != SHARED:
@@ -530,7 +536,8 @@ class Receiver:
     def _remove_images(self) -> None:
         if self._request.keep_images and self._state is Target.RUNNING:
             return
-        if self._store is not None:
+        # On shared storage the folder is the source's until it has told us of its images.
+        if self._request.transport != SHARED or self._manifest is not None:
             shutil.rmtree(str(self._images), ignore_errors=True)
 
     # The end.

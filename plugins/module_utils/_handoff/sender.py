@@ -27,7 +27,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import c
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
-from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report, hold_lock
@@ -325,7 +325,10 @@ class Sender:
         self._files = files.Sender(self._folder, lambda name: self._connect("copy", name)[0], self._runner)
         with self._timings.of("live_copy"):
             self._report.progress(phase="copying", bytes=0, forced=True)
-            self._copies = self._files.copy(self._to_copy, True, request.bandwidth_limit)
+            try:
+                self._copies = self._files.copy(self._to_copy, True, request.bandwidth_limit)
+            except CommandFailed as error:
+                raise self._with_the_target_s_words(error) from error
         self._observe("copied")
         self._files.prepare(self._to_copy)
         if request.transport != SHARED:
@@ -364,6 +367,16 @@ class Sender:
         if answer.kind == "failed":
             fields = answer.fields
             raise CriuError(f"{self._request.target}: {fields['reason']}", fields["remedy"], fields["facts"])
+
+    def _with_the_target_s_words(self, error: CriuError) -> CriuError:
+        # rsync here only sees that the other end is gone; the other end knows why.
+        assert self._control is not None
+        try:
+            answer = self._control.receive(2.0)
+        except CriuError:
+            return error
+        reason = answer.fields.get("reason", "")
+        return CriuError(f"{error.message} {self._request.target} says: {reason}", error.remedy, error.facts)
 
     # Frozen.
 
@@ -546,8 +559,10 @@ class Sender:
             until = time.monotonic() + _END_SECONDS
             while lives(self._identity, self._proc) and time.monotonic() < until:
                 time.sleep(0.005)
-            if self._request.pid_file is not None:
-                Path(self._request.pid_file).unlink(missing_ok=True)
+            assert self._stages is not None
+            for left in (self._request.pid_file, self._stages.folder / "hold"):
+                if left is not None:
+                    Path(left).unlink(missing_ok=True)
             Generations().spend(self._request.workload, self._manifest.generation)
         if self._files is not None:
             self._files.close()

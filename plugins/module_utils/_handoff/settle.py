@@ -38,6 +38,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import
     Record,
     read_record,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import unit_name, unit_problem
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
     Action,
     Copy,
@@ -284,10 +286,19 @@ class _TargetPlace(_Place):
         if stages.is_dir():
             answer_stage(stages, POST_RESTORE, True)
         try:
-            restored = restore_workload(request, self.proc, self.runner, Generations())
+            restored = restore_workload(request, self.proc, self.runner, Generations(), check_only=True)
+            if restored.pid is None:
+                unit = self._free_unit()
+                restored = revive(request, restored.manifest, unit, self.proc, self.runner)
         except CriuError:
             (stages / f"answer.{POST_RESTORE}").unlink(missing_ok=True)  # it did not run
             raise
         stat = self.proc.stat(restored.pid or 0)
         if stat is not None and self.folder.is_dir():
             write_json(self.folder / "restored.json", {"pid": stat.pid, "start_time": stat.start_time})
+
+    def _free_unit(self) -> str | None:
+        # That of the agent that died goes in a moment.
+        name = unit_name(self.workload, self.record.facts.get("unit"))
+        self.wait_until(lambda: unit_problem(name, self.runner) is None)
+        return unit_for(self.workload, name, self.runner)

@@ -162,7 +162,7 @@ def network_lock(source: Facts, target: Facts, options: Options) -> Finding:
 
 
 def disk_space(source: Facts, target: Facts, options: Options) -> Finding:
-    """The images, about as large as the workload's memory, fit on both."""
+    """The images, about as large as the workload's memory, fit wherever they are kept."""
     needed = source["memory_bytes"]
     known = [host for host in (source, target) if host["free_bytes"] is not None]
     if not known:
@@ -176,7 +176,8 @@ def disk_space(source: Facts, target: Facts, options: Options) -> Finding:
         reason = f"The images need about {mib(needed)}, but only {listed(short)}."
         return failed("too_little_space", reason, "Free some space, or use a folder on another file system.")
     free = ", ".join(f"{mib(host['free_bytes'])} are free on {host['host']}" for host in known)
-    return passed(f"The images need about {mib(needed)}; {free}.")
+    none = f"; {source['host']} keeps none" if source["free_bytes"] is None else ""
+    return passed(f"The images need about {mib(needed)}; {free}{none}.")
 
 
 def memory(source: Facts, target: Facts, options: Options) -> Finding:
@@ -184,11 +185,13 @@ def memory(source: Facts, target: Facts, options: Options) -> Finding:
     available, swap = target["memory_available"], target["swap_free"]
     if available is None:
         return not_applicable(f"The kernel of {target['host']} does not tell how much memory is available.")
-    copies = 2 if target["images_in_memory"] else 1
-    needed = copies * source["memory_bytes"]
-    twice = ", because its images lie in memory too" if copies == 2 else ""
-    reason = f"The workload needs {mib(needed)}{twice}; {mib(available)} are available on {target['host']}"
-    remedy = "Free some memory there" + (", or use a folder on a disk for the images." if copies == 2 else ".")
+    own, needed = source["memory_bytes"], source["memory_bytes"]
+    what, remedy = f"The workload needs {mib(own)}", "Free some memory there."
+    if target["images_in_memory"]:
+        needed = 2 * own
+        what += f", and its images in {target['images']}, which is memory too, as much again: {mib(needed)}"
+        remedy = "Free some memory there, or use a folder on a disk for the images (criu_images)."
+    reason = f"{what}; {mib(available)} are available on {target['host']}"
     if needed <= available:
         return passed(f"{reason}.")
     if needed <= available + swap:

@@ -8,11 +8,15 @@ from __future__ import annotations
 from typing import Callable, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._preflight import check_hosts, check_workload
+from ansible_collections.fleet.criu.plugins.module_utils._preflight import (
+    check_handoff,
+    check_hosts,
+    check_workload,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import Facts, Options
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding import FAILED, SKIPPED, Finding
 
-# By name, in the order of the report. Each gets the facts of source and target, and what CRIU will be told.
+# By name, in the order of the report. Each gets the facts of source and target, and what the move will be told.
 CHECKS: Mapping[str, Callable[[Facts, Facts, Options], Finding]] = {
     "criu_version": check_hosts.criu_version,
     "criu_features": check_hosts.criu_features,
@@ -33,6 +37,11 @@ CHECKS: Mapping[str, Callable[[Facts, Facts, Options], Finding]] = {
     "mapped_files": check_workload.mapped_files,
     "contents": check_workload.contents,
     "id_maps": check_workload.id_maps,
+    "programs": check_handoff.programs,
+    "streaming": check_handoff.streaming,
+    "supervisor": check_handoff.supervisor,
+    "owner_unit": check_handoff.owner_unit,
+    "route": check_handoff.route,
 }
 
 

@@ -19,6 +19,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.host import 
     network_locks,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.mapped import files_here
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.route import route_to
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.units import owner_unit, supervisor
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.workload import (
     id_maps,
     present_contents,
@@ -27,10 +29,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.workload imp
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
-FORMAT = 1
+FORMAT = 2
 
 Facts = Mapping[str, Any]
-# What CRIU will be told of what the checks have to know: `network_lock` and `manage_cgroups` as dump has them.
+# How it will be moved, as far as the checks have to know: `network_lock`, `manage_cgroups`, `transport`, `compression`.
 Options = Mapping[str, Any]
 
 
@@ -50,6 +52,8 @@ def source_facts(parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> d
         "network_locks": _network_locks(host, workload, runner),
         "effort": asdict(effort),
         "contents": None if entries is None else present_contents(entries, "host_path", effort),
+        "supervisor": supervisor(parameters["pid"], proc, runner),
+        "route": route_to(parameters["address"], proc) if parameters["address"] else None,
     }
 
 
@@ -76,6 +80,8 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
         "contents": present_contents(entries or (), "path", Effort(**source["effort"])) if compares_contents else None,
         "id_maps": id_maps(proc, "self"),
         "max_user_namespaces": occupied.max_user_namespaces(proc),
+        "copied": [entry["mountpoint"] for entry in entries or () if entry["data"] == SYNC],
+        "owner_unit": owner_unit(parameters["workload"], parameters["unit"], runner),
     }
 
 

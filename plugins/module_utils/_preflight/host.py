@@ -1,7 +1,7 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host is: kernel, processor, security module, cgroups, memory, CRIU. The same facts on source and target."""
+"""What a host is: kernel, processor, security module, cgroups, memory, CRIU, programs. The same on both hosts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Cr
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import free_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.programs import installed
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
@@ -45,6 +46,7 @@ def host_facts(
         "images_in_memory": images is not None and _file_system(proc, images) in ("tmpfs", "ramfs"),
         "memory_available": memory.get("MemAvailable"),
         "swap_free": memory.get("SwapFree", 0),
+        "programs": installed(),
     }
 
 

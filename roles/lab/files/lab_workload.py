@@ -72,7 +72,7 @@ def make_root(workload: Specification) -> None:
     make_devices(root / "dev")
     for program in workload["programs"]:
         copy_program(program, root)
-        if workload["python"]:
+        if workload["python"] and os.path.basename(program).startswith("python"):
             copy_python_modules(program, root)
     for path, text in workload["files"].items():
         write_if_different(inside(root, path), text)

@@ -37,6 +37,7 @@ HOST: dict[str, Any] = {
     "swap_free": 0,
     "features": {"userns": True},
     "network_locks": {"nftables": True, "iptables": True},
+    "programs": {"openssl": True, "flock": True, "rsync": True, "zstd": True, "lz4": False},
 }
 SOURCE: dict[str, Any] = {
     **HOST,
@@ -52,6 +53,15 @@ SOURCE: dict[str, Any] = {
     "id_maps": {"uid_map": [[0, 100000, 65536]], "gid_map": [[0, 100000, 65536]]},
     "needs": ["userns"],
     "contents": {"/conf": SUM},
+    "supervisor": {"problem": None, "error": None},
+    "route": {
+        "address": "node2.example.org",
+        "resolved": ["2001:db8::2", "10.0.0.2"],
+        "reached": "10.0.0.2",
+        "own_end": "10.0.0.1",
+        "is_own": False,
+        "problem": None,
+    },
 }
 TARGET: dict[str, Any] = {
     **HOST,
@@ -68,8 +78,10 @@ TARGET: dict[str, Any] = {
     "contents": {"/conf": SUM},
     "id_maps": {"uid_map": [[0, 0, 4294967295]], "gid_map": [[0, 0, 4294967295]]},
     "max_user_namespaces": 100,
+    "copied": ["/data"],
+    "owner_unit": {"unit": "criu-redis.service", "problem": None, "error": None},
 }
-OPTIONS = {"network_lock": "auto", "manage_cgroups": None}
+OPTIONS = {"network_lock": "auto", "manage_cgroups": None, "transport": "direct", "compression": "none"}
 
 NO_CRIU = {"usable": False, "problems": ["CRIU is not installed here."]}
 
@@ -188,6 +200,15 @@ def test_everything_passes_on_the_same_host() -> None:
         ("disk_space", {"free_bytes": 99 * MIB}, {}, "failed", "too_little_space", "on node1"),
         ("disk_space", {}, {"free_bytes": 100 * MIB}, "passed", "ok", "100.0 MiB are free on node2"),
         ("disk_space", {"free_bytes": None}, {"free_bytes": None}, "skipped", "not_applicable", "No folder"),
+        (
+            "disk_space",
+            {"free_bytes": None},
+            {},
+            "passed",
+            "ok",
+            "about 100.0 MiB; 1000.0 MiB are free on node2; node1 keeps none",
+        ),
+        ("disk_space", {"free_bytes": None}, {"free_bytes": 0}, "failed", "too_little_space", "0.0 MiB are free for"),
         ("memory", {}, {"memory_available": 99 * MIB}, "failed", "too_little_memory", "needs 100.0 MiB; 99.0 MiB are"),
         ("memory", {}, {"memory_available": 99 * MIB, "swap_free": MIB}, "warning", "needs_swap", "1.0 MiB of swap"),
         (
@@ -196,8 +217,9 @@ def test_everything_passes_on_the_same_host() -> None:
             {"memory_available": 199 * MIB, "images_in_memory": True},
             "failed",
             "too_little_memory",
-            "needs 200.0 MiB, because its images lie in memory too",
+            "needs 100.0 MiB, and its images in /i, which is memory too, as much again: 200.0 MiB; 199.0 MiB are",
         ),
+        ("memory", {}, {"memory_available": 200 * MIB, "images_in_memory": True}, "passed", "ok", "200.0 MiB"),
         ("memory", {}, {"memory_available": None}, "skipped", "not_applicable", "does not tell"),
         ("sockets", {"criu.version": "4.1.1"}, {}, "failed", "sockets_not_dumpable", "the 2 TCP and UDP sockets"),
         ("sockets", {"criu.version": "4.1.1", "kernel": "6.15.9"}, {}, "passed", "ok", "6.15.9"),
@@ -270,6 +292,83 @@ def test_everything_passes_on_the_same_host() -> None:
             "uid_map 100000 to 165535",
         ),
         ("id_maps", {}, {"id_maps.uid_map": [[0, 5, 165536]]}, "passed", "ok", "all IDs"),
+        ("programs", {"programs.openssl": False}, {}, "failed", "program_missing", "node1 has no openssl"),
+        ("programs", {}, {"programs.flock": False}, "failed", "program_missing", "node2 has no flock"),
+        (
+            "programs",
+            {},
+            {"programs.rsync": False},
+            "failed",
+            "program_missing",
+            "node2 has no rsync, which is to copy /data",
+        ),
+        ("programs", {}, {"programs.rsync": False, "copied": []}, "passed", "ok", "Both have openssl, flock."),
+        ("programs", {"programs.zstd": False}, {}, "passed", "ok", "Both have openssl, flock, rsync."),
+        ("streaming", {"criu.version": "3.14.9"}, {}, "failed", "cannot_stream", "CRIU 3.14.9 of node1 cannot stream"),
+        ("streaming", {"criu.version": "3.15"}, {"criu.version": "3.14"}, "passed", "ok", "CRIU 3.15 of node1"),
+        ("streaming", {"criu": NO_CRIU}, {}, "skipped", "not_applicable", "node1 has no CRIU"),
+        ("supervisor", {"supervisor": None}, {}, "skipped", "not_applicable", "No systemd runs on node1"),
+        (
+            "supervisor",
+            {"supervisor.problem": "Process 42 belongs to the unit u.service with Restart=always."},
+            {},
+            "failed",
+            "would_start_anew",
+            "u.service with Restart=always",
+        ),
+        (
+            "supervisor",
+            {"supervisor.error": {"message": "systemd could not be asked.", "remedy": ""}},
+            {},
+            "failed",
+            "systemd_silent",
+            "could not be asked",
+        ),
+        ("owner_unit", {}, {}, "passed", "ok", "live in criu-redis.service on node2"),
+        ("owner_unit", {}, {"owner_unit": None}, "skipped", "not_applicable", "No systemd runs on node2"),
+        (
+            "owner_unit",
+            {},
+            {"owner_unit.problem": "The unit u.service is active here."},
+            "failed",
+            "unit_taken",
+            "u.service is active",
+        ),
+        (
+            "owner_unit",
+            {},
+            {"owner_unit.error": {"message": "'a b' cannot be the unit.", "remedy": "Give a name."}},
+            "failed",
+            "unit_unusable",
+            "'a b' cannot be",
+        ),
+        (
+            "route",
+            {},
+            {},
+            "passed",
+            "ok",
+            "node1 has a route to node2.example.org (10.0.0.2), from its address 10.0.0.1.",
+        ),
+        ("route", {"route.address": "10.0.0.2"}, {}, "passed", "ok", "a route to 10.0.0.2, from"),
+        ("route", {"route": None}, {}, "skipped", "not_applicable", "No address"),
+        (
+            "route",
+            {"route.resolved": [], "route.reached": None, "route.problem": "Name or service not known"},
+            {},
+            "failed",
+            "name_unknown",
+            "node1 does not know where node2.example.org is: Name or service not known.",
+        ),
+        (
+            "route",
+            {"route.reached": None, "route.problem": "Network is unreachable"},
+            {},
+            "failed",
+            "no_route",
+            "no route to node2.example.org (2001:db8::2, 10.0.0.2): Network is unreachable.",
+        ),
+        ("route", {"route.is_own": True}, {}, "warning", "own_address", "is an address of node1 itself there"),
     ],
 )
 def test_each_check_finds_what_it_is_for(
@@ -326,6 +425,49 @@ def test_the_network_lock_that_was_asked_for_is_looked_at() -> None:
     lacking = {"network_locks.iptables": False}
     assert run({}, lacking, network_lock="iptables")["network_lock"].result == "failed"
     assert run({}, lacking, network_lock="nftables")["network_lock"].result == "passed"
+
+
+def test_the_program_of_the_compression_is_needed_on_both() -> None:
+    finding = run(compression="lz4")["programs"]
+    assert finding.code == "program_missing"
+    for host in ("node1", "node2"):
+        assert f"{host} has no lz4, which is to compress the images" in finding.reason
+        assert f"lz4 on {host}" in finding.remedy
+    assert run(compression="zstd")["programs"].reason == "Both have openssl, flock, rsync, zstd."
+
+
+@pytest.mark.parametrize(
+    ("program", "package"),
+    [("openssl", "openssl"), ("flock", "util-linux"), ("rsync", "rsync"), ("zstd", "zstd")],
+)
+def test_the_package_of_a_program_is_named(program: str, package: str) -> None:
+    finding = run({}, {f"programs.{program}": False}, compression="zstd")["programs"]
+    assert finding.remedy == f"Install the packages (names of Debian): {package} on node2."
+
+
+@pytest.mark.parametrize(("transport", "result"), [("direct", "failed"), ("relay", "failed"), ("shared", "skipped")])
+def test_only_images_that_are_sent_are_streamed(transport: str, result: str) -> None:
+    assert run({"criu.version": "3.14"}, transport=transport)["streaming"].result == result
+
+
+def test_what_is_to_be_done_about_a_unit_is_told() -> None:
+    found = run(
+        {"supervisor.problem": "x."},
+        {"owner_unit.error": {"message": "y.", "remedy": "Give a name."}},
+    )
+    assert "on node1 before the move" in found["supervisor"].remedy
+    assert found["owner_unit"].remedy.startswith("Give a name. ")
+    assert "'unit'" in run({}, {"owner_unit.problem": "z."})["owner_unit"].remedy
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"route.resolved": [], "route.reached": None}, {"route.reached": None}, {"route.is_own": True}],
+)
+def test_a_way_around_a_missing_route_is_told(changes: dict[str, Any]) -> None:
+    remedy = run(changes)["route"].remedy
+    assert "another address of node2 (criu_address)" in remedy
+    assert "transport: relay" in remedy
 
 
 def test_both_absent_and_taken_addresses_are_told() -> None:

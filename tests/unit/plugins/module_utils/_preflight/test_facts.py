@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._preflight import units
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import numbers, source_facts, target_facts
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc
 
@@ -26,7 +27,7 @@ class Host:
         self.conf.write_text("a=1\n")
 
     def parameters(self, entries: Any, **more: Any) -> dict[str, Any]:
-        given = dict.fromkeys(("pid", "images", "root", "pid_file", "workload"))
+        given = dict.fromkeys(("pid", "images", "root", "pid_file", "workload", "address", "unit"))
         limits = {"contents": "quick", "contents_max_files": 9, "contents_max_bytes": 99}
         return {**given, **limits, "criu_path": self.criu.path, "map_entries": entries, "skip": [], **more}
 
@@ -35,6 +36,7 @@ class Host:
 def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Host, Host]:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("shutil.which", lambda name, path=None: name)
+    monkeypatch.setattr(units, "has_systemd", lambda: False)
     return Host(tmp_path / "source"), Host(tmp_path / "target")
 
 
@@ -79,7 +81,27 @@ def test_pids_and_sockets_matter_only_in_the_host_s_namespaces(hosts: tuple[Host
         source.proc.remove(42)
 
 
-@pytest.mark.parametrize("source", [{}, {"format": 2}, {"format": "1"}])
+def test_what_the_handoff_needs_is_looked_up_where_it_is_needed(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = hosts
+    source.proc.add(42)
+    monkeypatch.setattr(units, "has_systemd", lambda: True)
+    monkeypatch.setattr(units, "supervisor_problem", lambda pid, proc, runner: f"{pid} at {proc is source.proc}")
+    monkeypatch.setattr(units, "unit_problem", lambda unit, runner: f"{unit} by {runner is target.criu}")
+    there = source_facts(source.parameters(None, pid=42, address="127.0.0.1"), source.proc, source.criu)
+    assert there["supervisor"]["problem"] == "42 at True"
+    assert there["route"]["resolved"] == ["127.0.0.1"]
+    entries = [{**entry(source, target), "data": data, "mountpoint": f"/{data}"} for data in ("present", "sync")]
+    here = target_facts(there, target.parameters(entries, workload="redis", unit="u"), target.proc, target.criu)
+    assert here["owner_unit"]["problem"] == "u.service by True"
+    assert here["copied"] == ["/sync"]
+    named = target_facts(there, target.parameters(None, workload="redis"), target.proc, target.criu)
+    assert (named["owner_unit"]["unit"], named["copied"]) == ("criu-redis.service", [])
+    json.dumps([there, here])
+
+
+@pytest.mark.parametrize("source", [{}, {"format": 1}, {"format": "2"}])
 def test_facts_of_another_format_are_refused(hosts: tuple[Host, Host], source: dict[str, Any]) -> None:
     target = hosts[1]
     with pytest.raises(CriuError, match="is not what state: describe returned"):

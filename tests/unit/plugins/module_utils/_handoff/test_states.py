@@ -25,7 +25,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
     source_after,
     target_after,
 )
-from ansible_collections.fleet.criu.tests.unit.plugins.module_utils.handoff_world import (
+from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.world import (
     COMPLETE,
     GONE,
     NONE,

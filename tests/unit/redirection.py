@@ -1,0 +1,27 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A folder in the place of the host's /run, /var/lib and /var/log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import journal, receiver, request, sender, start
+from ansible_collections.fleet.criu.plugins.module_utils._mounts import contents
+
+HANDOFFS = "run/handoff"
+JOURNALS = "lib/handoffs"
+
+
+def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Let the collection keep its things in this folder from now on."""
+    for module in (request, start, sender, receiver):
+        set_attribute(module, "RUN_FOLDER", folder / HANDOFFS)
+    set_attribute(log, "LOG_FOLDER", folder / "log")
+    for function in (journal.Journal.__init__, journal.journal_path, journal.read_record, journal.all_records):
+        set_attribute(function, "__defaults__", (folder / JOURNALS,))
+    set_attribute(generation.Generations.__init__, "__defaults__", (folder / "lib" / "generations.json",))
+    set_attribute(contents.Contents.__init__, "__defaults__", (folder / "lib" / "contents.json",))
