@@ -7,9 +7,8 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import pwd
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -17,10 +16,8 @@ from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
-from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
-from ansible_collections.fleet.criu.plugins.module_utils._transfer import receive
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
-from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc, FakeRunner
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc
 
 PID = 42
 MODULES = (
@@ -29,8 +26,9 @@ MODULES = (
     "mount_info",
     "mount_map",
     "restore",
-    "transfer_receive",
-    "transfer_send",
+    "handoff_receive",
+    "handoff_send",
+    "handoff_settle",
     "workload_info",
 )
 ROOT = {"mount_id": 1, "mountpoint": "/", "kind": "root", "type": "directory", "fstype": "ext4", "host_path": "/x"}
@@ -48,7 +46,7 @@ class Failed(Exited):
 
 
 class Scene:
-    """A host with a workload of pid 42, a CRIU and a `FakeRunner` for the transfers; runs modules on it."""
+    """A host with a workload of pid 42, and a CRIU; runs modules on it."""
 
     def __init__(self, folder: Path, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.host, self._monkeypatch = folder, host, monkeypatch
@@ -60,7 +58,6 @@ class Scene:
         monkeypatch.setattr(mount_map, "Proc", lambda: self.proc)
         self.criu = FakeCriu(folder, self.proc)
         self.criu.restores = self.start
-        self.runner = FakeRunner()
         self.generations = Generations(host / "lib" / "generations.json")
         self.start()
 
@@ -74,10 +71,9 @@ class Scene:
 
     def run(self, module_name: str, /, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
         module = importlib.import_module(f"ansible_collections.fleet.criu.plugins.modules.{module_name}")
-        runner = self.runner if module_name.startswith("transfer") else self.criu
         for attribute, value in (
             ("Proc", self.proc),
-            ("SubprocessRunner", runner),
+            ("SubprocessRunner", self.criu),
             ("Generations", self.generations),
         ):
             if hasattr(module, attribute):
@@ -156,17 +152,12 @@ def without_diff(result: dict[str, Any]) -> dict[str, Any]:
         ("workload_info", {"pid": 1, "unit": "u"}, "mutually exclusive: pid|pid_file|unit|command"),
         ("mount_info", {}, "one of the following is required"),
         ("mount_info", {"pid_file": "/p", "command": ["c"]}, "mutually exclusive"),
-        ("transfer_receive", {}, "missing required arguments: name"),
-        ("transfer_receive", {"name": "n"}, "state is present but all of the following are missing: public_key"),
-        ("transfer_receive", {"name": "n", "state": "x"}, "value of state must be one of"),
-        ("transfer_send", {}, "missing required arguments: name"),
-        ("transfer_send", {"name": "n"}, "state is sent but all of the following are missing: address, host_keys"),
-        ("transfer_send", {"name": "n", "state": "x"}, "value of state must be one of"),
-        (
-            "transfer_send",
-            {"name": "n", "address": "a", "host_keys": [], "copies": [{"path": "/p"}]},
-            "missing required arguments: folder",
-        ),
+        ("handoff_receive", {}, "missing required arguments: certificate, handoff, images"),
+        ("handoff_send", {}, "missing required arguments: handoff"),
+        ("handoff_send", {"handoff": "n"}, "state is sent but all of the following are missing: workload, source"),
+        ("handoff_send", {"handoff": "n", "state": "x"}, "value of state must be one of"),
+        ("handoff_settle", {"handoff": "n"}, "missing parameter(s) required by 'handoff': side"),
+        ("handoff_settle", {"handoff": "n", "side": "left"}, "value of side must be one of"),
         ("criu_info", {"colour": "red"}, "Unsupported parameters"),
     ],
 )
@@ -448,130 +439,3 @@ def test_a_restore_with_other_mounts_tells_the_differences(scene: Scene) -> None
     with pytest.raises(Failed) as caught:
         scene.restore(mount_map=[{"key": "/data", "path": str(other)}])
     assert caught.value.result["differences"] == [f"/data is not {other} of this host"]
-
-
-# transfers
-
-
-@pytest.fixture
-def home(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
-    account = pwd.struct_passwd(("mover", "x", os.getuid(), os.getgid(), "", str(scene.folder), "/bin/sh"))
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: account if name in ("root", "mover") else {}[name])
-    monkeypatch.setattr("shutil.which", lambda name, **options: f"/bin/{name}")
-    scene.runner.answers[("/bin/sshd", "-T")] = Completed(0, "hostkey /k\n")
-    scene.runner.answers[("ssh-keygen", "-y")] = Completed(0, "ssh-ed25519 HOST\n")
-    return scene.folder
-
-
-RECEIVE = {"name": "redis", "public_key": "ssh-ed25519 AAAA"}
-
-
-@pytest.mark.usefixtures("home")
-def test_transfer_receive_opens_and_closes_the_way_in(scene: Scene) -> None:
-    incoming = scene.folder / "incoming"
-    arguments = {**RECEIVE, "folders": {"data": str(incoming)}, "workload": "redis", "claims": [str(incoming)]}
-    opened = scene.run("transfer_receive", **arguments)
-    assert without_diff(opened) == {"changed": True, "host_keys": ["ssh-ed25519 HOST"]}
-    assert opened["diff"] == {"before": {"allowed": False}, "after": {"allowed": True}}
-    assert incoming.is_dir()
-    assert Contents().belongs_to(str(incoming), "redis")
-    assert scene.run("transfer_receive", **arguments)["changed"] is False
-    closed = scene.run("transfer_receive", name="redis", state="absent")
-    assert closed == {"changed": True, "diff": {"before": {"allowed": True}, "after": {"allowed": False}}}
-    assert not receive.is_armed("redis")
-    closed = scene.run("transfer_receive", name="redis", state="absent")
-    assert closed == {"changed": False, "diff": {"before": {"allowed": False}, "after": {"allowed": False}}}
-
-
-@pytest.mark.usefixtures("home")
-def test_transfer_receive_claims_nothing_without_a_workload(scene: Scene) -> None:
-    scene.run("transfer_receive", **RECEIVE, claims=["/srv"])
-    assert not (scene.host / "lib").exists()
-
-
-@pytest.mark.usefixtures("home")
-def test_transfer_receive_changes_nothing_in_check_mode(scene: Scene) -> None:
-    assert without_diff(scene.run("transfer_receive", check_mode=True, **RECEIVE)) == {"changed": True}
-    assert not receive.is_armed("redis")
-    scene.run("transfer_receive", **RECEIVE)
-    closed = scene.run("transfer_receive", check_mode=True, name="redis", state="absent")
-    assert without_diff(closed) == {"changed": True}
-    assert receive.is_armed("redis")
-
-
-@pytest.mark.usefixtures("home")
-def test_transfer_receive_tells_a_user_that_does_not_exist(scene: Scene) -> None:
-    assert "There is no user ghost here" in scene.fails("transfer_receive", **RECEIVE, user="ghost")["msg"]
-
-
-def keygen(folder: Path) -> Callable[[Any], Completed]:
-    def answer(command: Any) -> Completed:
-        (folder / "run" / "redis" / "id").touch()
-        (folder / "run" / "redis" / "id.pub").write_text("ssh-ed25519 OURS\n")
-        return Completed(0)
-
-    return answer
-
-
-SEND: Mapping[str, Any] = {"name": "redis", "address": "10.0.0.2", "host_keys": ["ssh-ed25519 HOST"]}
-
-
-@pytest.mark.usefixtures("home")
-def test_transfer_send_prepares_sends_and_forgets(scene: Scene) -> None:
-    scene.runner.answers[("ssh-keygen", "-q")] = keygen(scene.host)
-    scene.runner.answers[("rsync",)] = Completed(0, "Total bytes sent: 12\n")
-    prepared = scene.run("transfer_send", name="redis", state="prepared")
-    assert prepared == {"changed": True, "public_key": "ssh-ed25519 OURS"}
-    assert scene.run("transfer_send", name="redis", state="prepared")["changed"] is False
-
-    copies = [
-        {"path": str(scene.data), "folder": "mount1"},
-        {"path": "/etc/a", "folder": "mount2", "file_name": "b"},
-    ]
-    sent = scene.run("transfer_send", **SEND, port=2222, user="mover", copies=copies, workload="redis")
-    assert sent["changed"] is True
-    assert [(copy["path"], copy["bytes"]) for copy in sent["copies"]] == [(str(scene.data), 12), ("/etc/a", 12)]
-    rsyncs = [argv for argv in scene.runner.argvs if argv[0] == "rsync"]
-    assert [argv[-1] for argv in rsyncs] == ["mover@10.0.0.2::mount1/", "mover@10.0.0.2::mount2/b"]
-    assert "-p 2222" in " ".join(rsyncs[0])
-    assert Contents().belongs_to(str(scene.data), "redis")
-    assert Contents().belongs_to("/etc/a", "redis")
-
-    assert scene.run("transfer_send", name="redis", state="absent") == {"changed": True}
-    assert scene.run("transfer_send", name="redis", state="absent") == {"changed": False}
-
-
-@pytest.mark.usefixtures("home")
-def test_transfer_send_of_nothing_changes_nothing_and_claims_nothing(scene: Scene) -> None:
-    scene.runner.answers[("ssh-keygen", "-q")] = keygen(scene.host)
-    scene.run("transfer_send", name="redis", state="prepared")
-    assert scene.run("transfer_send", **SEND) == {"changed": False, "copies": []}
-    assert not (scene.host / "lib").exists()
-
-
-@pytest.mark.usefixtures("home")
-def test_transfer_send_takes_vanished_files_amiss_unless_live(scene: Scene) -> None:
-    scene.runner.answers[("ssh-keygen", "-q")] = keygen(scene.host)
-    scene.runner.answers[("rsync",)] = Completed(24, "", "vanished")
-    scene.run("transfer_send", name="redis", state="prepared")
-    copies = [{"path": "/srv", "folder": "m"}]
-    assert scene.run("transfer_send", **SEND, copies=copies, live=True)["copies"][0]["path"] == "/srv"
-    failed = scene.fails("transfer_send", **SEND, copies=copies)
-    assert (failed["path"], failed["rc"]) == ("/srv", 24)
-
-
-@pytest.mark.usefixtures("home")
-def test_transfer_send_changes_nothing_in_check_mode(scene: Scene) -> None:
-    copies = [{"path": "/srv", "folder": "m"}]
-    assert scene.run("transfer_send", check_mode=True, name="redis", state="prepared") == {"changed": True}
-    sent = scene.run("transfer_send", check_mode=True, **SEND, copies=copies, workload="redis")
-    assert sent == {"changed": True, "copies": []}
-    assert scene.run("transfer_send", check_mode=True, name="redis", state="absent") == {"changed": False}
-    assert scene.runner.commands == []
-    assert list(scene.host.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["transfer_receive", "transfer_send"])
-def test_a_transfer_s_name_must_be_a_name(scene: Scene, name: str) -> None:
-    failed = scene.fails(name, check_mode=True, name="../x", state="absent")
-    assert "cannot be the name of a transfer" in failed["msg"]
