@@ -10,9 +10,10 @@ module: handoff_receive
 short_description: Make the target of a handoff ready for the source
 version_added: 0.1.0
 description:
-  - Runs on the target. Starts a receiver that lives on when the module has ended. It opens a port that only the one source
-    of this one handoff gets into, checks the map and the root once more when the source is there, takes images and files,
-    and restores the workload up to the point where nothing runs yet. It lets it run only when the source says so.
+  - Runs on the target. Starts a receiver that lives on when the module has ended. It opens a port that only the one
+    source of this one handoff gets into, checks the map and the root once more when the source is there, takes images
+    and files, and restores the workload up to the point where nothing runs yet. It lets it run only when the source says
+    so.
   - If the source is lost before that, nothing runs here and nothing ever will by this handoff.
   - Where systemd runs, the workload lives in a unit of its own afterwards.
 author:
@@ -53,12 +54,14 @@ options:
     required: true
   certificate:
     description:
-      - The certificate of the source, as M(fleet.criu.handoff_send) returned it with O(fleet.criu.handoff_send#module:state=prepared).
+      - The certificate of the source, as M(fleet.criu.handoff_send) returned it with
+        O(fleet.criu.handoff_send#module:state=prepared).
     type: str
     required: true
   images:
     description:
-      - The folder for the images. On a file system in memory, such as C(/dev/shm), the workload is frozen for a shorter time.
+      - The folder for the images. On a file system in memory, such as C(/dev/shm), the workload is frozen for a shorter
+        time.
       - With O(transport=shared) it is where the source writes them, as this host calls it.
     type: path
     required: true
@@ -120,8 +123,8 @@ options:
     default: {}
   hooks:
     description:
-      - Commands at named moments, by moment, V(before_freeze), V(held), V(before_run), V(after_run) or V(rolled_back). Each has
-        C(command) (a list of words), C(timeout) (seconds, 10 by default) and C(required) (true by default).
+      - Commands at named moments, by moment, V(before_freeze), V(held), V(before_run), V(after_run) or V(rolled_back).
+        Each has C(command) (a list of words), C(timeout) (seconds, 10 by default) and C(required) (true by default).
       - A required hook that fails before the workload runs stops the handoff, and the workload runs on at the source.
     type: dict
     default: {}

@@ -39,14 +39,15 @@ options:
     required: true
   state:
     description:
-      - V(prepared) makes the certificate for this handoff. V(sent) starts the sender and follows it. V(followed) only follows it.
+      - V(prepared) makes the certificate for this handoff. V(sent) starts the sender and follows it. V(followed) only
+        follows it.
     type: str
     choices: [prepared, sent, followed]
     default: sent
   workload:
     description:
-      - The name of the workload. Needed with O(state=sent), like O(source), O(target), O(address), O(port), O(certificate), O(pid)
-        and O(start_time).
+      - The name of the workload. Needed with O(state=sent), like O(source), O(target), O(address), O(port),
+        O(certificate), O(pid) and O(start_time).
     type: str
   source:
     description:
@@ -207,7 +208,8 @@ progress:
   sample: {phase: sending, bytes: 73400320, total: 536870912}
 outcome:
   description: >-
-    V(moved), V(back) if the workload runs on here, or V(doubt) if it is held until M(fleet.criu.handoff_settle) was called.
+    V(moved), V(back) if the workload runs on here, or V(doubt) if it is held until M(fleet.criu.handoff_settle) was
+    called.
   returned: when it has finished, also on failure
   type: str
   sample: moved
@@ -242,10 +244,13 @@ hooks:
   type: list
   elements: dict
 timings:
-  description: The phases on both hosts, each with its start by the monotonic clock of that host and its length in seconds.
+  description: >-
+    The phases on both hosts, each with its start by the monotonic clock of that host and its length in seconds.
   returned: when it has finished
   type: dict
-  sample: {"source": {"dump": {"started": 4711.2, "seconds": 0.031}}, "target": {"restore": {"started": 815.1, "seconds": 0.04}}}
+  sample:
+    source: {dump: {started: 4711.2, seconds: 0.031}}
+    target: {restore: {started: 815.1, seconds: 0.04}}
 reason:
   description: What went wrong.
   returned: if it did not move
@@ -293,15 +298,15 @@ def _followed(state: Mapping[str, Any]) -> dict[str, Any]:
     result = state["result"]
     if result is None and not state["alive"]:
         raise CriuError(
-            "The sender was killed.", "Find out what is true with handoff_settle.", {"outcome": "doubt", "finished": True}
+            "The sender was killed.",
+            "Find out what is true with handoff_settle.",
+            {"outcome": "doubt", "finished": True},
         )
     if result is None:
         return {"finished": False, "progress": state["progress"]}
     if result["outcome"] != "moved":
         facts = {name: value for name, value in result.items() if name not in ("remedy", "facts")}
-        raise CriuError(
-            result["reason"], result["remedy"], {**result.get("facts", {}), **facts, "finished": True}
-        )
+        raise CriuError(result["reason"], result["remedy"], {**result.get("facts", {}), **facts, "finished": True})
     return {**result, "changed": True, "finished": True, "progress": state["progress"]}
 
 

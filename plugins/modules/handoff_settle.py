@@ -12,8 +12,9 @@ version_added: 0.1.0
 description:
   - Runs on either host of a handoff, also long after it and when no controller knows of it any more. Reads this host's
     journal, sees what lives, and does what the other side's outcome allows, so that exactly one copy of the workload lives.
-  - Settle the target first, then the source with the target's outcome as O(peer), then the target again with the source's. If
-    the target cannot be reached, the source alone settles what it can know, and holds the workload if it cannot.
+  - Settle the target first, then the source with the target's outcome as O(peer), then the target again with the
+    source's. If the target cannot be reached, the source alone settles what it can know, and holds the workload if it
+    cannot.
   - Without O(handoff) it lists the handoffs of this host and changes nothing.
 author:
   - The fleet.criu maintainers (@fleet-criu)
@@ -87,8 +88,10 @@ EXAMPLES = r"""
 RETURN = r"""
 outcome:
   description:
-    - For the target, V(ran), V(not_run) or V(in_doubt) (its copy may have run and is not there any more; a person must decide). For the source, V(back) (it runs here), V(held) (it is frozen until the target's
-      outcome is known), V(gone) (it is given up), V(ended) (it is not here any more, but may have run on after the dump).
+    - For the target, V(ran), V(not_run) or V(in_doubt) (its copy may have run and is not there any more; a person must
+      decide).
+    - For the source, V(back) (it runs here), V(held) (it is frozen until the target's outcome is known), V(gone) (it is
+      given up) or V(ended) (it is not here any more, but may have run on after the dump).
   returned: with O(handoff)
   type: str
   sample: back

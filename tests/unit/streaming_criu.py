@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -26,8 +27,9 @@ MIB = 1 << 20
 def install(folder: Path, proc: Path, **script: Any) -> Path:
     """Make the program `criu` in this folder, for this proc file system; gives its path.
 
-    `script` may say: `images` (text by name; `*x9` is nine times x), `fails_at` or `dies_at` (a stage, `stream` or `start`),
-    `restored` (the pid that a restore makes from the folder `template`), `status` (how a restore ends that went well).
+    `script` may say: `images` (text by name; `*x9` is nine times x), `fails_at` or `dies_at` (a stage, or `stream`,
+    `start`, `resume`, `end`), `restored` (the pid that a restore makes from the folder `template`), `status` (how a
+    restore ends that went well).
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCRIPT).write_text(json.dumps({"proc": str(proc), **script}))
@@ -60,12 +62,19 @@ def set_state(process: Path, state: str) -> None:
     os.replace(new, process / "stat")
 
 
+def tree(process: Path) -> list[Path]:
+    """It and its children."""
+    found = [process]
+    for stat in process.parent.glob("[0-9]*/stat"):
+        if stat.read_text().rpartition(")")[2].split()[1] == process.name:
+            found.append(stat.parent)
+    return found
+
+
 def remove(process: Path) -> None:
     """End it, for readers in one step."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.rename(process, process.with_name(f"dead-{process.name}-{os.getpid()}"))
-    except FileNotFoundError:
-        pass
 
 
 def run_on(process: Path) -> None:
@@ -91,17 +100,19 @@ class _Criu:
     def dump(self) -> int:
         self._log.write_text("(00.000100) Version: 4.1.1\n")
         self._reach("start")
-        set_state(self._process, "t")
+        for process in tree(self._process):
+            set_state(process, "t")
         try:
             self._write_images()
-            for stage in ("pre-dump", "network-lock", "post-dump"):
+            for stage in ("network-lock", "post-dump"):
                 self._reach(stage)
                 self._ask(stage)
         except (OSError, RuntimeError) as error:
             self._log.write_text(f"(00.2) Error (criu/cr-dump.c:1): {error}\n")
-            run_on(self._process)
+            self._run_on()
             return 1
-        remove(self._process)
+        for process in tree(self._process):
+            remove(process)
         return 0
 
     def restore(self) -> int:
@@ -109,7 +120,7 @@ class _Criu:
         try:
             self._reach("start")
             os.rename(self._home / TEMPLATE, self._process)
-            for stage in ("pre-restore", "setup-namespaces", "post-restore"):
+            for stage in ("setup-namespaces", "post-restore"):
                 self._reach(stage)
                 self._ask(stage)
         except (OSError, RuntimeError) as error:
@@ -127,8 +138,12 @@ class _Criu:
             raise RuntimeError(f"it fails at {place}")
         if self._script.get("dies_at") == place:
             if self._arguments[0] == "dump":
-                run_on(self._process)
+                self._run_on()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _run_on(self) -> None:
+        for process in tree(self._process):
+            run_on(process)
 
     def _write_images(self) -> None:
         with socket.socket(socket.AF_UNIX) as streamer:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start gauges that are like a first one, but for the name.
 
-    start_gauges.py < QUESTION
+    start_gauges.py FIRST NAME...
 
-The question has the `specification` of the first (see roles/lab/files/lab_workload.py) and the `names` of the others.
-Their roots are hard links to the first one's.
+Their roots are hard links to the first one's, so there is nothing to copy.
 """
 
 from __future__ import annotations
@@ -13,22 +12,33 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 AT_THE_SAME_TIME = 4
 LAUNCHER = "/usr/local/libexec/lab_workload.py"
+MEMORY_MIB = 1
 
 
 def main() -> None:
-    question = json.load(sys.stdin)
-    first = question["specification"]
+    first, *names = sys.argv[1:]
     with ThreadPoolExecutor(AT_THE_SAME_TIME) as pool:
-        list(pool.map(lambda name: start(first, name), question["names"]))
+        list(pool.map(lambda name: start(f"/srv/roots/{first}", name), names))
 
 
-def start(first: dict[str, Any], name: str) -> None:
-    text = json.dumps(first).replace(first["name"], name)
-    subprocess.run(["cp", "--archive", "--link", first["root"], json.loads(text)["root"]], check=True)
+def start(root: str, name: str) -> None:
+    # What each field means: roles/lab/files/lab_workload.py
+    specification = {
+        "name": name,
+        "root": f"/srv/roots/{name}",
+        "command": ["/usr/bin/python3", "-I", "-S", "-B", "/opt/gauge/freeze_gauge.py", "/data/gauge.log", str(MEMORY_MIB)],
+        "programs": [],
+        "python": False,
+        "files": {},
+        "binds": [{"source": f"/srv/data/{name}", "mountpoint": "/data", "type": "directory"}],
+        "texts": {},
+        "pid_file": f"/run/workloads/{name}.pid",
+    }
+    subprocess.run(["cp", "--archive", "--link", root, str(specification["root"])], check=True)
+    text = json.dumps(specification)
     subprocess.run([sys.executable, LAUNCHER, "start"], input=text, text=True, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 BATCH = 4
-INTERVAL = 0.01
+INTERVAL = 0.05
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Telling a workload that runs from one that CRIU has restored but never let go.
 
-Before a restored task may run, it waits in CRIU's restorer code, which lies in anonymous executable memory. If CRIU dies
-then, the task waits there for ever. /proc/PID/syscall (proc(5)) has the program counter of a waiting task.
+Before a restored task may run, it waits in CRIU's restorer code, which lies in anonymous executable memory. If CRIU
+dies then, the task waits there for ever. /proc/PID/syscall (proc(5)) has the program counter of a waiting task.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ that somebody else may give later (`answer_stage`).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -98,10 +99,8 @@ class Stages:
 
         CRIU comes to each stage once.
         """
-        try:
+        with contextlib.suppress(BlockingIOError):
             self._unread += os.read(self._requests, 4096)
-        except BlockingIOError:
-            pass
         line, newline, rest = self._unread.partition(b"\n")
         if not newline:
             return None

@@ -78,7 +78,8 @@ class Decompressor:
             self._process.wait()
 
     def _feed(self) -> None:
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         view = memoryview(bytearray(_CHUNK))
         try:
             while True:

@@ -10,6 +10,7 @@ to the network without a file in between. Why this way: docs/handoff.md.
 
 from __future__ import annotations
 
+import contextlib
 import array
 import fcntl
 import os
@@ -100,10 +101,8 @@ class Capture:
             self._forget(descriptor)
         for place in (self._connection, self._listener):
             if place is not None:
-                try:
+                with contextlib.suppress(KeyError, ValueError):
                     self._selector.unregister(place)
-                except (KeyError, ValueError):
-                    pass
                 place.close()
         self._connection = None
         if self._path.exists():
@@ -132,10 +131,8 @@ class Capture:
         self._names.append(name)
         self._sums.append([0, 0])
         self._numbers[descriptor] = number
-        try:
+        with contextlib.suppress(OSError):  # more would be faster; the limit is fs.pipe-max-size
             fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
-        except OSError:
-            pass  # more would be faster; the limit is fs.pipe-max-size
         text = name.encode("ascii")
         self._buffer[FRAME.size : FRAME.size + len(text)] = text
         self._send(NAME, number, len(text))
@@ -162,10 +159,8 @@ class Capture:
 
     def _forget(self, descriptor: int) -> None:
         del self._numbers[descriptor]
-        try:
+        with contextlib.suppress(KeyError):
             self._selector.unregister(descriptor)
-        except KeyError:
-            pass
         os.close(descriptor)
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host's own durable record of how far a handoff got: one file for each handoff and side, one JSON line for each step.
+"""A host's own durable record of how far a handoff got: a file for each handoff and side, a JSON line for each step.
 
 A step is on disk before what it announces is done. The file stays after the handoff, for those who come later.
 """
@@ -76,9 +76,14 @@ class Journal:
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         line = (json.dumps(entry, sort_keys=True) + "\n").encode()
-        descriptor = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = os.open(str(self.path), os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.write(descriptor, line)
+            # What no newline ends was being written when the host died or the disk was full: this takes its place.
+            end = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
+            os.ftruncate(descriptor, end)
+            while line:
+                written = os.pwrite(descriptor, line, end)
+                line, end = line[written:], end + written
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -126,5 +131,12 @@ def _read(path: Path) -> Record:
 
 def _forget_old(folder: Path) -> None:
     for path in folder.glob("*.jsonl"):
-        if path.stat().st_mtime < time.time() - _KEPT_SECONDS and _read(path).is_settled:
+        if path.stat().st_mtime < time.time() - _KEPT_SECONDS and _is_settled(path):
             path.unlink()
+
+
+def _is_settled(path: Path) -> bool:
+    try:
+        return _read(path).is_settled
+    except CriuError:  # a person must see to it, but it may not keep other handoffs from beginning
+        return False

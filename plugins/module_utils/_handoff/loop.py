@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -30,6 +31,7 @@ class Loop:
         self._pending: list[tuple[Callable[[], bool], Callback, int]] = []
         self._done: list[Callable[[], None]] = []
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def __enter__(self) -> Loop:
         self._wake, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)[::-1]
@@ -48,6 +50,8 @@ class Loop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self.selector.close()
+        with self._lock:
+            self._is_closed = True
         os.close(self._wake)
         os.close(self._woken)
 
@@ -62,10 +66,8 @@ class Loop:
         """Watch it no longer."""
         descriptor = source.fileno()
         self._pending = [entry for entry in self._pending if entry[2] != descriptor]
-        try:
+        with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(descriptor)
-        except (KeyError, ValueError):
-            pass
 
     def set_deadline(self, seconds: float | None) -> None:
         """Call `on_deadline` once after so many seconds from now, instead of what was set before."""
@@ -85,8 +87,10 @@ class Loop:
             except Exception as error:  # it belongs to whoever waits for the result
                 failure = error
             with self._lock:
+                if self._is_closed:
+                    return  # the number of the pipe may be that of a file by now
                 self._done.append(lambda: then(result, failure))
-            os.write(self._wake, b"w")
+                os.write(self._wake, b"w")
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -94,7 +98,9 @@ class Loop:
 
     def turn(self, seconds: float = 0.5) -> None:
         """Wait for something to happen, at most so long, and call back for all that did."""
-        pending = [(callback, descriptor) for has_pending, callback, descriptor in self._pending if has_pending()]
+        pending = [
+            (callback, descriptor) for has_pending, callback, descriptor in self._pending if _is_true(has_pending)
+        ]
         if self._deadline is not None:
             seconds = min(seconds, max(0.0, self._deadline - time.monotonic()))
         for key, _events in self.selector.select(0 if pending or self._stopped else seconds):
@@ -119,7 +125,12 @@ class Loop:
         self._stopped = True
 
     def _wake_up(self, descriptor: int) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(descriptor, 4096)
-        except BlockingIOError:
-            pass
+
+
+def _is_true(has_pending: Callable[[], bool]) -> bool:
+    try:
+        return has_pending()
+    except Exception:  # what is wrong with it the callback finds out; the others must have their turn
+        return True

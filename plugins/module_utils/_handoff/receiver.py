@@ -172,6 +172,9 @@ class Receiver:
             Path(request.pid_file) if request.pid_file else None,
             request.criu_path,
         )
+        if request.transport != SHARED:
+            # Before the journal: once that is begun, the folder and what is in it are ours to remove.
+            prepare_folder(self._images)
         self._journal.begin(self._facts())
         identity = make_identity(self._folder / "identity", request.handoff, self._runner)
         with Loop(self._stop, self._too_late) as loop, Stages(
@@ -179,8 +182,6 @@ class Receiver:
         ) as stages:
             self._loop, self._stages = loop, stages
             try:
-                if request.transport != SHARED:
-                    prepare_folder(self._images)
                 listener = Listener(
                     request.address,
                     request.port,
@@ -231,19 +232,22 @@ class Receiver:
         if following is not self._state:
             self._report.log(f"{event.name.lower()}: {following.name.lower()}")
         before, self._state = self._state, following
+        is_lost = False
         for action in actions:
             try:
                 self._do(action)
             except LinkLost as error:
+                # As if it had been lost a moment later: the other actions are done all the same.
                 self._reason = self._reason or error
-                self._happen(Event.LOST)
-                return
+                is_lost = True
             except Exception as error:  # there must be a way on, whatever it is
                 self._note(error)
                 if following in (Target.STARTING, Target.RESTORING) and action is not Action.LET_GO:
                     self._state = before
                     self._happen(Event.VETOED)
                     return
+        if is_lost:
+            self._happen(Event.LOST)
 
     def _do(self, action: Action) -> None:
         if isinstance(action.value, Step):
@@ -363,7 +367,7 @@ class Receiver:
         if error is None:
             return
         # What the source has opened ahead of the freeze and then did not need ends like that.
-        if "(0 bytes received so far)" in str(error):
+        if "connection unexpectedly closed" in str(error):
             self._report.log(f"a copy was not needed: {error}")
         else:
             self._fail(error)
@@ -495,6 +499,8 @@ class Receiver:
         self._control.send(Message("ready", fields))
 
     def _run(self) -> None:
+        if self._state is not Target.READY:
+            return  # it comes too late, and the hooks are for a workload that is about to run
         try:
             self._run_hooks("before_run")
         except CriuError as error:
@@ -505,7 +511,12 @@ class Receiver:
     def _let_go(self) -> None:
         assert self._stages is not None and self._identity is not None
         self._timings.begin("resume")
-        self._notifier.hand_over(self._identity.pid)
+        try:
+            self._notifier.hand_over(self._identity.pid)
+        except CriuError as error:
+            self._note(error)
+            self._stages.answer(POST_RESTORE, False)  # CRIU ends then, and that is the next event
+            return
         self._stages.answer(POST_RESTORE, True)
 
     def _send_running(self) -> None:
@@ -545,8 +556,11 @@ class Receiver:
     def _end(self) -> None:
         if self._state is Target.RUNNING:
             assert self._manifest is not None and self._identity is not None
-            self._notifier.confirm(self._identity.pid)
-            Generations().spend(self._request.workload, self._manifest.generation)
+            try:
+                Generations().spend(self._request.workload, self._manifest.generation)
+                self._notifier.confirm(self._identity.pid)
+            except CriuError as error:  # it runs all the same
+                self._note(error)
             self._run_hooks("after_run")
             self._loop.set_deadline(_END_SECONDS)
             while not self._is_gone and self._loop.has_deadline():
@@ -585,6 +599,7 @@ class Receiver:
             "unit": request.unit,
             "criu_path": request.criu_path,
             "options": dict(request.options),
+            "keep_images": request.keep_images,
         }
 
     def _run_hooks(self, moment: str) -> None:

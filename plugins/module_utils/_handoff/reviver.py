@@ -35,7 +35,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, given_answer
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import lives
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import (
@@ -96,13 +96,14 @@ def revive(request: RestoreRequest, manifest: Manifest, unit: str | None, proc: 
     then no copy runs here and no process of it is left.
     """
     found = replace(request, criu_path=find_criu(runner, request.criu_path).path, is_verified=True)
+    before = recorded(request.images, proc)
     with _runtime_folder(manifest.workload.name) as folder:
         write_json(folder / REQUEST, _plain(found))
         install(folder)
         start(folder, __name__, unit, properties(), runner)
         result = follow(folder, float("inf"))["result"]
         if result is None:
-            return _after_death(found, manifest, unit, folder, proc)
+            return _after_death(found, manifest, unit, folder, before, proc)
     if "message" in result:
         raise CriuError(result["message"], result["remedy"], result["facts"])
     return Restored(result["pid"], result["changed"], manifest, result["seconds"])
@@ -158,20 +159,29 @@ def _request_of(plain: Mapping[str, Any]) -> RestoreRequest:
     return RestoreRequest(**{**plain, "images": Path(plain["images"]), "pid_file": pid_file})
 
 
-def _after_death(request: RestoreRequest, manifest: Manifest, unit: str | None, folder: Path, proc: Proc) -> Restored:
+def _after_death(
+    request: RestoreRequest,
+    manifest: Manifest,
+    unit: str | None,
+    folder: Path,
+    before: Identity | None,
+    proc: Proc,
+) -> Restored:
     # Without our yes CRIU undoes its work, and before the hand-over systemd kills the unit with its main process. With
     # it the workload runs in a moment, unless CRIU failed after it.
     identity = recorded(request.images, proc)
     was_told = given_answer(folder / _STAGES, POST_RESTORE) is True
-    if identity is not None:
-        _wait_until(lambda: not lives(identity, proc) or (was_told and not is_in_restorer(identity.pid, proc)))
+    if identity is not None and identity != before:
+        _wait_until(
+            lambda: not lives(identity, proc) or (was_told and not is_in_restorer(identity.pid, proc)), _PATIENCE
+        )
         if was_told and lives(identity, proc) and not is_in_restorer(identity.pid, proc):
             return Restored(identity.pid, True, manifest)
         for pid in proc.tree(identity.pid) if lives(identity, proc) else ():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         remove_record(request)
-    what = "before anything was restored" if identity is None else f"and its copy, process {identity.pid}, is gone"
+    what = "and its copy ended after it had been let go" if was_told else "and nothing was let run"
     raise CriuError(
         f"The restore of {manifest.workload.name} was cut off: the agent that did it was killed, {what}.",
         f"See who killed it{f' (journalctl --unit={unit})' if unit else ''}, and restore again. If the image set is "
@@ -209,7 +219,7 @@ def _remove_old_folders() -> None:
             shutil.rmtree(str(folder), ignore_errors=True)
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float = _PATIENCE) -> bool:
+def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

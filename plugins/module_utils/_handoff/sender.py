@@ -33,7 +33,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report, hold_lock
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, connect
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Compressor
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Compressor, require
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Capture
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE, Journal
@@ -155,7 +155,7 @@ class Sender:
             try:
                 self._prepare()
                 self._happen(Event.FREEZE)
-            except CriuError as error:
+            except Exception as error:  # whatever it is, the target must hear that the workload runs on
                 self._fail(error)
             if self._state is Source.FREEZING:
                 self._dump()
@@ -265,6 +265,8 @@ class Sender:
             self._happen(Event.FAILED)
 
     def _ready(self) -> None:
+        if self._state not in (Source.HELD, Source.CONFIRMING):
+            return  # it comes too late, and the hooks are for a workload that is about to run there
         self._timings.end("restore")
         try:
             self._run_hooks("before_run")
@@ -332,6 +334,7 @@ class Sender:
         self._observe("copied")
         self._files.prepare(self._to_copy)
         if request.transport != SHARED:
+            require(request.compression)
             self._images, _welcome = self._connect("images")
         self._run_hooks("before_freeze")
         self._ask(Message("freezing"))
@@ -560,10 +563,13 @@ class Sender:
             while lives(self._identity, self._proc) and time.monotonic() < until:
                 time.sleep(0.005)
             assert self._stages is not None
-            for left in (self._request.pid_file, self._stages.folder / "hold"):
-                if left is not None:
-                    Path(left).unlink(missing_ok=True)
-            Generations().spend(self._request.workload, self._manifest.generation)
+            try:
+                for left in (self._request.pid_file, self._stages.folder / "hold"):
+                    if left is not None:
+                        Path(left).unlink(missing_ok=True)
+                Generations().spend(self._request.workload, self._manifest.generation)
+            except (OSError, CriuError) as error:  # it has moved all the same
+                self._note(error)
         if self._files is not None:
             self._files.close()
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")

@@ -81,12 +81,14 @@ def settle(
     An agent that is still at work gets `seconds` to end by itself and is asked to stop then. Raises CriuError.
     """
     record = read_record(handoff, side)
-    if record is None:
+    if record is None or record.step is None:  # the host died before anything was begun
         return Settled(Outcome.BACK if side == SOURCE else Outcome.NOT_RUN, False, None)
     if not check_only:
         _end_agent(Path(record.facts["folder"]), seconds)
         record = read_record(handoff, side) or record
     place: _Place = _SourcePlace(record, proc, runner) if side == SOURCE else _TargetPlace(record, proc, runner)
+    if not check_only:
+        place.wait_for_criu()
     decision = place.decide(peer)
     if not check_only:
         for action in decision.actions:
@@ -116,6 +118,9 @@ class _Place:
         self.workload = str(record.facts["workload"])
         self.is_same_boot = record.facts.get("boot_id") == proc.boot_id()
         self.actions: dict[Action, Callable[[], None]] = {}
+
+    def wait_for_criu(self) -> None:
+        """Now that the agent is dead: wait until CRIU has done what it does then."""
 
     def decide(self, peer: Outcome) -> Settlement:
         raise NotImplementedError
@@ -216,6 +221,7 @@ class _TargetPlace(_Place):
     def __init__(self, record: Record, proc: Proc, runner: Runner) -> None:
         super().__init__(record, proc, runner)
         self.images = Path(record.facts["images"])
+        self.keeps_images = False
         self.actions = {
             Action.KILL: self._kill,
             Action.REMOVE_IMAGES: self._remove_images,
@@ -230,6 +236,7 @@ class _TargetPlace(_Place):
         return settle_target(self.record.step, copy, told, (self.images / MANIFEST).exists(), peer)
 
     def end(self, outcome: Outcome) -> None:
+        self.keeps_images = outcome is Outcome.RAN and bool(self.record.facts.get("keep_images"))
         if outcome is Outcome.RAN and (self.images / MANIFEST).exists():
             Generations().spend(self.workload, read_manifest(self.images).generation)
 
@@ -241,11 +248,16 @@ class _TargetPlace(_Place):
             return None
         return identity if self.is_same_boot else None
 
-    def _copy(self) -> Copy:
-        # The agent is dead, so CRIU is about to let its copy go or to kill it; only then is there something to see.
-        if not self.wait_until(lambda: self._criu() is None):
-            os.kill(self._criu() or 0, signal.SIGKILL)
+    def wait_for_criu(self) -> None:
+        # It is about to let its copy go or to kill it; only then is there something to see.
+        if self.wait_until(lambda: self._criu() is None):
+            return
+        pid = self._criu()
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
             self.wait_until(lambda: self._criu() is None)
+
+    def _copy(self) -> Copy:
         identity = self.identity()
         if identity is None or not lives(identity, self.proc):
             return Copy.NONE
@@ -270,7 +282,8 @@ class _TargetPlace(_Place):
         (self.images / RESTORED).unlink(missing_ok=True)
 
     def _remove_images(self) -> None:
-        shutil.rmtree(str(self.images), ignore_errors=True)
+        if not self.keeps_images:
+            shutil.rmtree(str(self.images), ignore_errors=True)
 
     def _restore(self) -> None:
         facts = self.record.facts

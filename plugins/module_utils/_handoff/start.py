@@ -35,8 +35,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     SendRequest,
     runtime_folder,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
 _ARM_SECONDS = 30.0
 _KEPT_SECONDS = 24 * 3600.0
@@ -100,6 +100,17 @@ def follow_send(handoff: str, seconds: float) -> dict[str, Any]:
 
 
 def _remove_old_folders() -> None:
-    for folder in RUN_FOLDER.glob("*.*/") if RUN_FOLDER.is_dir() else ():
-        if folder.stat().st_mtime < time.time() - _KEPT_SECONDS and not is_alive(folder):
+    for folder in RUN_FOLDER.glob("*.*") if RUN_FOLDER.is_dir() else ():
+        is_old = folder.is_dir() and folder.stat().st_mtime < time.time() - _KEPT_SECONDS
+        if is_old and not is_alive(folder) and _is_settled(folder):
             shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def _is_settled(folder: Path) -> bool:
+    # CRIU may still wait in it, and handoff_settle cannot do without it.
+    handoff, _dot, side = folder.name.rpartition(".")
+    try:
+        record = read_record(handoff, side)
+    except CriuError:
+        return False
+    return record is None or record.is_settled

@@ -10,6 +10,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import check_plan
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.hazards import find_hazards, with_severities
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
     ERROR,
@@ -26,7 +27,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import pa
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 
 
 def mount_map(parameters: Mapping[str, Any]) -> dict[str, Any]:

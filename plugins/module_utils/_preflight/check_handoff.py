@@ -91,7 +91,7 @@ def route(source: Facts, target: Facts, options: Options) -> Finding:
     if found["is_own"]:
         return warning(
             "own_address",
-            f"{reached} is an address of {here} itself there, not of {there}.",
+            f"{reached} is an address of {here} itself, not of {there}.",
             f"Name {otherwise}, unless a tunnel of your own begins there.",
         )
     return passed(f"{here} has a route to {reached}, from its address {found['own_end']}.")

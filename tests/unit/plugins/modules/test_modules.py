@@ -15,8 +15,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import reviver
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.modules import restore as restore_module
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc
 
 PID = 42
@@ -97,6 +100,7 @@ class Scene:
     def restore(self, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
         paths = [{"key": "/data", "path": str(self.data)}]
         given = {"images": str(self.images), "root": str(self.box), "mount_map": paths, "criu_path": self.criu.path}
+        given["unit"] = ""
         return self.run("restore", check_mode, **{**given, **arguments})
 
 
@@ -409,6 +413,50 @@ def test_restore_passes_its_options_on(scene: Scene) -> None:
     scene.restore(tcp_close=True, manage_cgroups="soft", extra_args=["-v4"], shell_job=True)
     (command,) = scene.criu.ran("restore")
     assert list(command.argv)[-4:] == ["--tcp-close", "--shell-job", "--manage-cgroups=soft", "-v4"]
+
+
+@pytest.mark.parametrize("wanted", [None, "cache"])
+def test_restore_hands_the_workload_to_a_unit(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, wanted: str | None
+) -> None:
+    def revive(request: Any, manifest: Any, unit: str | None, *rest: Any) -> Restored:
+        assert request.images == scene.images
+        asked.append((manifest.workload.name, unit))
+        return Restored(scene.start(), True, manifest, 0.25)
+
+    asked: list[tuple[str, str | None]] = []
+    unit = "cache.service" if wanted else "criu-redis.service"
+    monkeypatch.setattr(reviver, "has_systemd", lambda: True)
+    monkeypatch.setattr(reviver, "unit_problem", lambda unit, runner: None)
+    monkeypatch.setattr(restore_module, "revive", revive)
+    scene.dump()
+    assert scene.restore(check_mode=True, unit=wanted)["unit"] == unit
+    assert asked == []
+    found = scene.restore(unit=wanted)
+    assert (found["changed"], found["pid"], found["unit"], found["seconds"]) == (True, PID, unit, 0.25)
+    assert asked == [("redis", unit)]
+    assert scene.criu.ran("restore") == []
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_restore_refuses_a_unit_that_cannot_be_made(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, check_mode: bool
+) -> None:
+    monkeypatch.setattr(reviver, "has_systemd", lambda: True)
+    monkeypatch.setattr(reviver, "unit_problem", lambda unit, runner: f"The unit {unit} is active here.")
+    scene.dump()
+    with pytest.raises(Failed) as caught:
+        scene.restore(check_mode, unit=None)
+    assert "The unit criu-redis.service is active here" in caught.value.result["msg"]
+    assert caught.value.result["unit"] == "criu-redis.service"
+    scene.start()
+    assert scene.restore(check_mode, unit=None, pid_file=pid_file_of(scene))["changed"] is False
+
+
+def pid_file_of(scene: Scene) -> str:
+    path = scene.folder / "redis.pid"
+    path.write_text(f"{PID}\n")
+    return str(path)
 
 
 def test_check_mode_dumps_and_restores_nothing(scene: Scene) -> None:

@@ -183,15 +183,56 @@ def test_without_a_pid_file_only_the_record_is_written(bench: Bench) -> None:
 
 def test_the_record_is_written_before_the_workload_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
-    record = subject._record
+    record = subject.record_restored
 
     def watch(*arguments: Any) -> None:
         record(*arguments)
         seen.append("post-restore" if "post-restore" in bench.criu.answers else None)
 
-    monkeypatch.setattr(subject, "_record", watch)
+    monkeypatch.setattr(subject, "record_restored", watch)
     bench.restore()
     assert seen == [None]
+
+
+def test_the_last_thing_before_the_workload_runs_is_the_caller_s(bench: Bench, tmp_path: Path) -> None:
+    def before_run(pid: int) -> None:
+        seen.append(
+            (pid, bench.generations.spent("redis"), bench.pid_file.exists(), "post-restore" in bench.criu.answers)
+        )
+
+    seen: list[tuple[int, int, bool, bool]] = []
+    bench.write(generation=4)
+    folder = tmp_path / "stages"
+    restore_workload(bench.request, bench.proc, bench.criu, bench.generations, False, before_run, folder)
+    assert seen == [(PID, 4, True, False)]
+    assert (folder / "answer.post-restore").read_text() == "0\n"
+
+
+def test_a_caller_who_refuses_at_last_stops_the_restore(bench: Bench) -> None:
+    def before_run(pid: int) -> None:
+        raise CriuError("systemd could not be told.", facts={"a": 1})
+
+    bench.write(generation=4)
+    with pytest.raises(CriuError, match="given up before it ran: systemd could not be told") as caught:
+        restore_workload(bench.request, bench.proc, bench.criu, bench.generations, False, before_run)
+    assert caught.value.facts == {"a": 1}
+    assert not bench.runs
+    assert not bench.record.exists()
+    assert bench.generations.spent("redis") == 0
+
+
+def test_the_folder_of_a_pid_file_is_for_all_to_read_whatever_our_umask_is(bench: Bench) -> None:
+    before = os.umask(0o077)
+    try:
+        bench.restore(pid_file=bench.folder / "run" / "more" / "redis.pid")
+    finally:
+        os.umask(before)
+    assert {(bench.folder / name).stat().st_mode & 0o777 for name in ("run", "run/more")} == {0o755}
+
+
+def test_what_was_verified_a_moment_ago_is_not_verified_again(bench: Bench) -> None:
+    (bench.images / "pages-1.img").write_text("mEmory")
+    assert bench.restore(is_verified=True).changed
 
 
 # What is refused before anything is restored
@@ -460,7 +501,7 @@ def test_the_generation_is_spent_before_the_workload_runs_and_not_sooner(
 ) -> None:
     bench.write(generation=4)
     seen: list[tuple[str, int]] = []
-    check, record = subject._check_mounts, subject._record
+    check, record = subject.check_mounts, subject.record_restored
 
     def note(name: str, function: Any) -> Any:
         def watch(*arguments: Any) -> None:
@@ -469,8 +510,8 @@ def test_the_generation_is_spent_before_the_workload_runs_and_not_sooner(
 
         return watch
 
-    monkeypatch.setattr(subject, "_check_mounts", note("mounts", check))
-    monkeypatch.setattr(subject, "_record", note("record", record))
+    monkeypatch.setattr(subject, "check_mounts", note("mounts", check))
+    monkeypatch.setattr(subject, "record_restored", note("record", record))
     bench.restore()
     assert seen == [("mounts", 0), ("record", 4)]
 

@@ -14,6 +14,7 @@ from typing import Iterator
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu import stage as subject
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     POST_DUMP,
     POST_RESTORE,
@@ -55,6 +56,24 @@ def test_a_yes_lets_criu_go_on_and_the_pid_is_told(stages: Stages, asked: list[i
     assert ask(stages, "post-dump") == 0
     assert asked == [42]
     assert stages.refusal is None
+
+
+def test_the_script_is_where_it_can_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_is_noexec", lambda folder: folder == tmp_path / "run")
+    monkeypatch.setattr(subject, "_EXECUTABLE_FOLDER", tmp_path / "lib")
+    with Stages({POST_RESTORE: lambda pid: None}, tmp_path / "run") as stages:
+        assert Path(stages.script).parent.parent == tmp_path / "lib"
+        assert Path(stages.script).parent.stat().st_mode & 0o777 == 0o700
+        assert ask(stages, "post-restore") == 0
+    assert list((tmp_path / "lib").iterdir()) == []
+    assert given_answer(tmp_path / "run", POST_RESTORE) is True
+
+
+def test_noexec_is_what_the_file_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not subject._is_noexec(Path("/bin"))
+    status = os.statvfs_result((*os.statvfs(tmp_path)[:8], os.ST_NOEXEC | os.ST_NODEV, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: status)
+    assert subject._is_noexec(tmp_path)
 
 
 def test_a_refusal_stops_criu_and_is_kept() -> None:

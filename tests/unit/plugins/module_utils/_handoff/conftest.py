@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Iterator
 
@@ -22,7 +23,9 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Identity]:
 
 
 @pytest.fixture
-def pair(tmp_path: Path, ends: dict[str, Identity]) -> Iterator[Pair]:
-    made = Pair(tmp_path, ends)
-    yield made
-    made.kill()
+def pair(ends: dict[str, Identity]) -> Iterator[Pair]:
+    # A test's own folder can be too long for the address of a socket (unix(7)).
+    with tempfile.TemporaryDirectory(prefix="pair.") as folder:
+        made = Pair(Path(folder), ends)
+        yield made
+        made.kill()

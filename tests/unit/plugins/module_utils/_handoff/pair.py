@@ -9,6 +9,7 @@ process can have), and the signals that it gets.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -23,11 +24,10 @@ from typing import Any, Callable, Mapping, Sequence, Union
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
-from ansible_collections.fleet.criu.plugins.module_utils._handoff import channel, journal, receiver, sender
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import channel, receiver, sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import PROGRESS, RESULT
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import Identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import Message
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import REQUEST, ReceiveRequest, SendRequest
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Settled, settle
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome
@@ -139,6 +139,21 @@ class Host:
 
     def generations(self) -> Generations:
         return Generations(self.here / "lib" / "generations.json")
+
+    def kill_criu(self) -> None:
+        """Kill what plays CRIU here; the kernel lets go what it traced."""
+        for mark in self.criu.parent.glob("pid.*"):
+            pid = int(mark.suffix[1:])
+            if _is_criu(pid, self.criu):
+                _real_kill(pid, signal.SIGKILL)
+                while _is_criu(pid, self.criu):
+                    time.sleep(0.002)
+        for pid in (PID, CHILD):
+            streaming_criu.run_on(self.proc.folder / str(pid))
+
+    def end_workload(self) -> None:
+        """The restored copy ends."""
+        streaming_criu.remove(self.proc.folder / str(RESTORED))
 
     def end_criu(self) -> None:
         """End what plays CRIU here and still waits."""
@@ -326,10 +341,10 @@ def _be_agent(host: Host, main: Callable[[str], int]) -> None:
         os.environ.pop("NOTIFY_SOCKET", None)
         os.kill = _kill_on(host)
         for module in (sender, receiver):
-            setattr(module, "SubprocessRunner", lambda is_prepared: host)
-            setattr(module, "Proc", lambda: host.proc)
-            setattr(module, "_END_SECONDS", 2.0)
-        setattr(receiver, "bind_root_here", lambda root: None)
+            module.SubprocessRunner = lambda is_prepared: host
+            module.Proc = lambda: host.proc
+            module._END_SECONDS = 0.5
+        receiver.bind_root_here = lambda root: None
         for setup in host.setups:
             setup()
         status = main(str(host.runtime))
@@ -386,10 +401,8 @@ def _cut_at(kind: str, after: bool, count: int) -> None:
 
 def _cut(links: Sequence[socket.socket]) -> None:
     for link in links:
-        try:
+        with contextlib.suppress(OSError):
             link.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 def _is_criu(pid: int, program: Path) -> bool:
@@ -397,6 +410,3 @@ def _is_criu(pid: int, program: Path) -> bool:
         return os.fsencode(program) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-__all__ = ["journal", "Notifier"]

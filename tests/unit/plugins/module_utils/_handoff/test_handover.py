@@ -1,9 +1,622 @@
-from __future__ import annotations
-from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import Pair
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two agents against each other: the good way, and each way back."""
 
-def test_good(pair: Pair) -> None:
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import read_manifest, verify_files
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Copy
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Source, Step, Target
+from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import (
+    CHILD,
+    HANDOFF,
+    IMAGES,
+    PID,
+    RESTORED,
+    SOURCE,
+    TARGET,
+    Pair,
+)
+from ansible_collections.fleet.criu.tests.unit.streaming_criu import rescript
+
+MOVED = ("", "S")
+BACK = ("S", "")
+MOVED_STEPS = (["armed", "freezing", "committed", "done"], ["armed", "receiving", "complete", "run", "running"])
+
+
+def steps(pair: Pair) -> tuple[list[str], list[str]]:
+    return pair.source.steps(), pair.target.steps()
+
+
+def expect_moved(pair: Pair) -> None:
+    """It runs at the target and nowhere else, and both sides say so."""
+    assert pair.lives() == MOVED, pair.source.log() + pair.target.log()
+    assert pair.source.result()["outcome"] == "moved"
+    assert pair.target.result()["outcome"] == "running"
+    assert pair.statuses == {SOURCE: 0, TARGET: 0}
+    assert pair.settle_both() == (Outcome.GONE, Outcome.RAN)
+    assert pair.lives() == MOVED
+
+
+def expect_back(pair: Pair, target_keeps_images: bool = False) -> dict[str, Any]:
+    """It runs at the source as before, nothing is left at the target, and the source says why."""
+    assert pair.lives() == BACK, pair.source.log() + pair.target.log()
+    assert pair.source.state(CHILD) == "S"
+    assert pair.source.steps()[-1] == "back"
+    result = pair.source.result()
+    assert (result["outcome"], result["frozen_seconds"], result["pid"]) == ("back", None, None)
+    assert result["reason"]
+    assert pair.statuses[SOURCE] == 1
+    assert pair.images.exists() == target_keeps_images
+    assert not (pair.source.runtime / "stages" / "hold").exists()
+    assert Path(pair.send.pid_file or "").exists()
+    assert not Path(pair.receive.pid_file or "").exists()
+    assert pair.settle_both() == (Outcome.BACK, Outcome.NOT_RUN)
+    assert pair.lives() == BACK
+    assert not pair.images.exists()
+    return result
+
+
+# The good way
+
+
+def test_a_workload_is_handed_over(pair: Pair) -> None:
     pair.run()
-    print(pair.source.log()); print(pair.target.log())
-    print(pair.source.steps(), pair.target.steps(), pair.lives())
-    print(pair.source.result()); print(pair.target.result())
-    assert 0
+    assert steps(pair) == MOVED_STEPS
+    assert pair.source.state(CHILD) == ""
+    assert not pair.images.exists(), "images hold memory"
+    assert not Path(pair.send.pid_file or "").exists()
+    assert Path(pair.receive.pid_file or "").read_text() == f"{RESTORED}\n"
+    assert pair.source.generations().is_spent("redis", 1)
+    assert pair.target.generations().is_spent("redis", 1)
+    for host in pair.hosts.values():
+        assert not (host.runtime / "identity").exists(), "keys are for one handoff"
+    expect_moved(pair)
+
+
+def test_criu_is_run_with_exactly_these_words(pair: Pair) -> None:
+    pair.ask(TARGET, options={"shell_job": True})
+    pair.run()
+    source, target = pair.source, pair.target
+    assert source.argvs("dump") == [
+        [
+            *[str(source.criu), "dump", "--tree", str(PID), "--images-dir", str(source.runtime / "dump")],
+            *["--log-file", "dump.log", "-v2", "--root", str(source.box)],
+            *["--action-script", str(source.runtime / "stages" / "action"), "--external", "mnt[/data]:/data"],
+            "--stream",
+        ]
+    ]
+    assert target.argvs("restore") == [
+        [
+            *[str(target.criu), "restore", "--restore-detached", "--images-dir", str(pair.images)],
+            *["--log-file", "restore.log", "-v2", "--root", str(target.box)],
+            *["--action-script", str(target.runtime / "stages" / "action")],
+            *["--external", f"mnt[/data]:{target.data}", "--shell-job"],
+        ]
+    ]
+
+
+def test_the_result_says_what_was_moved_and_how_long_it_took(pair: Pair) -> None:
+    pair.target.generations().begin("redis", 6)
+    pair.run()
+    result = pair.source.result()
+    assert (result["pid"], result["generation"]) == (RESTORED, 8)
+    assert result["image_bytes"] == 300_000 + len("inventoryregisters")
+    assert (result["reason"], result["remedy"], result["facts"]) == ("", "", {})
+    timings = result["timings"]
+    assert set(timings["source"]) == {"connect", "live_copy", "frozen", "dump", "transfer", "restore", "let_go"}
+    assert set(timings["target"]) == {"reserve", "receive", "restore", "resume"}
+    assert 0 < timings["source"]["dump"]["seconds"] < result["frozen_seconds"] < 10
+    assert result["frozen_seconds"] == timings["source"]["frozen"]["seconds"]
+    assert pair.target.generations().current("redis") == 8
+
+
+def test_what_is_kept_is_a_complete_image_set_that_nobody_else_can_read(pair: Pair) -> None:
+    pair.ask(TARGET, keep_images=True)
+    pair.run()
+    manifest = read_manifest(pair.images)
+    verify_files(pair.images, manifest)
+    assert sorted(manifest.files) == sorted(IMAGES)
+    assert (pair.images / "pages-1.img").read_bytes() == b"m" * 300_000
+    assert manifest.created.endswith("+00:00")
+    assert manifest.options["network_lock"] is None
+    assert pair.images.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in pair.images.iterdir() if path.stat().st_mode & 0o077] == []
+    expect_moved(pair)
+
+
+def test_all_that_is_written_is_for_root_alone(pair: Pair) -> None:
+    for host in pair.hosts.values():
+        host.runtime.chmod(0o700)  # agent.py makes it
+    pair.hook(TARGET, "held", "cp", "-rp", str(pair.images), str(pair.folder / "copy"))
+    pair.run()
+    places = [place for host in pair.hosts.values() for place in (host.runtime, host.here / "lib" / "handoffs")]
+    paths = [path for place in (*places, pair.folder / "copy") for path in (place, *place.rglob("*"))]
+    assert {path.name for path in paths} >= {
+        *("request.json", "result.json", "progress.json", "agent.log", "action", "restored.json", "pages-1.img"),
+        *(f"{HANDOFF}.source.jsonl", f"{HANDOFF}.target.jsonl"),
+    }
+    assert [str(path) for path in paths if path.lstat().st_mode & 0o077] == []
+
+
+ORDER = """\
+target armed
+source connected
+target receiving
+source copied
+source before_freeze
+target before_freeze
+source freezing
+source held
+target complete
+target held
+source before_run
+source committed
+target before_run
+target run
+target running
+source done
+"""
+
+
+def test_the_hooks_run_in_this_order(pair: Pair) -> None:
+    book = pair.folder / "book"
+    write = f'echo "$CRIU_HANDOFF_SIDE $CRIU_HANDOFF_MOMENT $CRIU_HANDOFF_PID" >>{book}'
+    moments = [line.split() for line in ORDER.splitlines()] + [[SOURCE, "after_run"], [TARGET, "after_run"]]
+    for side, moment in [*moments, [SOURCE, "rolled_back"], [TARGET, "rolled_back"]]:
+        pair.hook(side, moment, "sh", "-c", write)
+    pair.run()
+    lines = [line.split() for line in book.read_text().splitlines()]
+    for side in (SOURCE, TARGET):
+        own = [line[1] for line in lines if line[0] == side]
+        wanted = [moment for each, moment in moments if each == side and moment != "armed"]
+        assert own == wanted
+    places = {(line[0], line[1]): number for number, line in enumerate(lines)}
+    assert places[TARGET, "before_freeze"] < places[SOURCE, "freezing"]
+    assert places[SOURCE, "held"] < places[TARGET, "complete"]
+    assert places[TARGET, "held"] < places[SOURCE, "before_run"]
+    assert places[SOURCE, "committed"] < places[TARGET, "before_run"]
+    assert places[TARGET, "running"] < places[SOURCE, "done"]
+    assert {line[2] for line in lines if line[0] == SOURCE} == {str(PID)}
+    assert lines[places[TARGET, "before_run"]][2] == str(RESTORED)
+    assert [hook["moment"] for hook in pair.source.result()["hooks"]][-2:] == ["done", "after_run"]
+    expect_moved(pair)
+
+
+def test_the_workload_stays_as_it_is_until_the_target_may_run(pair: Pair) -> None:
+    seen = pair.folder / "seen"
+    stat = pair.source.proc.folder / str(PID) / "stat"
+    for moment in ("before_freeze", "held", "before_run", "committed"):
+        pair.hook(SOURCE, moment, "sh", "-c", f"cut -d' ' -f3 {stat} >>{seen}; ls {stat.parent}/stop >>{seen}; true")
+    stop = f"{stat.parent}/stop"
+    pair.run()
+    assert seen.read_text().split() == ["S", "t", "t", "t", stop], "frozen for good before it is recorded"
+
+
+@pytest.mark.parametrize("method", ["zstd", "lz4"])
+def test_images_go_compressed(pair: Pair, method: str) -> None:
+    if shutil.which(method) is None:
+        pytest.skip(f"{method} is not installed here")
+    pair.ask(SOURCE, compression=method)
+    pair.ask(TARGET, keep_images=True)
+    pair.run()
+    verify_files(pair.images, read_manifest(pair.images))
+    assert (pair.images / "pages-1.img").read_bytes() == b"m" * 300_000
+    assert pair.source.result()["image_bytes"] == 300_018
+    expect_moved(pair)
+
+
+def test_a_limit_of_bytes_a_second_is_kept(pair: Pair) -> None:
+    pair.ask(SOURCE, bandwidth_limit=1_000_000)
+    pair.run()
+    assert pair.source.result()["timings"]["source"]["dump"]["seconds"] >= 0.25
+    expect_moved(pair)
+
+
+def test_storage_that_both_have_takes_no_stream(pair: Pair) -> None:
+    pair.ask(SOURCE, transport="shared", images=str(pair.images))
+    pair.ask(TARGET, transport="shared", keep_images=True)
+    pair.run()
+    assert "--stream" not in pair.source.argvs("dump")[0]
+    assert pair.source.result()["image_bytes"] == 0
+    verify_files(pair.images, read_manifest(pair.images))
+    expect_moved(pair)
+
+
+def test_storage_that_is_not_the_same_is_found_out(pair: Pair) -> None:
+    other = pair.folder / "other"
+    other.mkdir()
+    pair.ask(SOURCE, transport="shared", images=str(pair.images))
+    pair.ask(TARGET, transport="shared", images=str(other))
+    pair.run()
+    assert pair.lives() == BACK
+    assert "are not those of the source" in pair.source.result()["reason"]
+    assert steps(pair) == (["armed", "freezing", "back"], ["armed", "receiving", "cleared"])
+    assert pair.target.argvs("restore") == []
+
+
+# Folders that are synced. What rsync does is tested in test_files.py.
+
+
+class Copies:
+    """In the place of files.Sender: notes what it is asked, and really opens the connections."""
+
+    def __init__(self, book: Path, fails: bool) -> None:
+        self._book = book
+        self._fails = fails
+
+    def __call__(self, folder: Path, connect: Callable[[str], Any], runner: Any) -> Copies:
+        self._connect = connect
+        return self
+
+    def note(self, text: str) -> None:
+        with self._book.open("a") as stream:
+            stream.write(text + "\n")
+
+    def prepare(self, copies: Sequence[Copy]) -> None:
+        self.note(f"prepare {len(copies)}")
+
+    def copy(self, copies: Sequence[Copy], live: bool, bandwidth: int | None = None) -> list[dict[str, Any]]:
+        self.note(f"copy {'live' if live else 'last'} {bandwidth} {threading.current_thread().name[:4]}")
+        for copy in copies:
+            self._connect(copy.module).close()
+        if self._fails and not live:
+            raise CommandFailed("Copying failed.", "See what rsync says.")
+        return [{"path": copy.path, "bytes": 1, "live": live} for copy in copies]
+
+    def close(self) -> None:
+        self.note("close")
+
+
+def with_copies(pair: Pair, fails: bool = False) -> Path:
+    book, served = pair.folder / "book", pair.folder / "served"
+    pair.ask(SOURCE, copies=[{"path": "/srv/data", "folder": "k1"}], bandwidth_limit=50_000_000)
+    pair.ask(TARGET, folders={"k1": str(pair.target.data)})
+    pair.set(SOURCE, sender.files, "Sender", Copies(book, fails))
+
+    def serve(stream: Any, module: str, modules: Any, folder: Path) -> None:
+        with served.open("a") as log:
+            log.write(f"{module} {modules[module]} {folder.parent == pair.target.runtime}\n")
+
+    pair.set(TARGET, receiver.files, "serve", serve)
+    return book
+
+
+def test_folders_are_synced_while_it_runs_and_once_more_while_it_does_not(pair: Pair) -> None:
+    book = with_copies(pair)
+    pair.run()
+    lines = book.read_text().splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["copy", "live", "50000000"],
+        ["prepare", "1"],
+        ["copy", "last", "None"],
+        ["close"],
+    ]
+    assert [copy["live"] for copy in pair.source.result()["copies"]] == [True, False]
+    assert (pair.folder / "served").read_text() == f"k1 {pair.target.data} True\n" * 2
+    assert "files" in pair.source.result()["timings"]["source"]
+    expect_moved(pair)
+
+
+def test_without_the_last_changes_nothing_is_moved(pair: Pair) -> None:
+    with_copies(pair, fails=True)
+    pair.run()
+    result = expect_back(pair)
+    assert (result["reason"], result["remedy"]) == ("Copying failed.", "See what rsync says.")
+    assert pair.target.argvs("restore") == []
+
+
+# Ways back
+
+VETOES = [
+    (SOURCE, "before_freeze", ["armed", "back"], ["armed", "receiving", "cleared"]),
+    (TARGET, "before_freeze", ["armed", "back"], ["armed", "receiving", "cleared"]),
+    (SOURCE, "held", ["armed", "freezing", "back"], ["armed", "receiving", "cleared"]),
+    (TARGET, "held", ["armed", "freezing", "back"], ["armed", "receiving", "complete", "refused", "cleared"]),
+    (SOURCE, "before_run", ["armed", "freezing", "back"], ["armed", "receiving", "complete", "cleared"]),
+    (
+        *(TARGET, "before_run"),
+        *(["armed", "freezing", "committed", "back"], ["armed", "receiving", "complete", "refused", "cleared"]),
+    ),
+]
+
+
+@pytest.mark.parametrize(("side", "moment", "source", "target"), VETOES)
+def test_a_hook_may_say_no(pair: Pair, side: str, moment: str, source: list[str], target: list[str]) -> None:
+    book = pair.folder / "book"
+    pair.hook(side, moment, "false")
+    for each in (SOURCE, TARGET):
+        pair.hook(each, "rolled_back", "sh", "-c", f"echo {each} >>{book}")
+        pair.hook(each, "after_run", "sh", "-c", f"echo after_run >>{book}")
+    pair.run()
+    assert steps(pair) == (source, target)
+    result = expect_back(pair)
+    assert f"The hook false at {moment} failed (exit status 1)" in result["reason"]
+    assert result["reason"].startswith("node2: ") == (side == TARGET)
+    assert "required: false" in result["remedy"]
+    assert sorted(book.read_text().split()) == [SOURCE, TARGET]
+    assert (pair.source.argvs("dump") == []) == (moment == "before_freeze")
+
+
+@pytest.mark.parametrize("how", ["fails_at", "dies_at"])
+@pytest.mark.parametrize("place", ["start", "stream", "network-lock", "post-dump"])
+def test_a_dump_that_fails_changes_nothing(pair: Pair, how: str, place: str) -> None:
+    rescript(pair.source.criu, **{how: place})
+    pair.run()
+    assert steps(pair) == (["armed", "freezing", "back"], ["armed", "receiving", "cleared"])
+    result = expect_back(pair)
+    assert f"The dump of redis (pid {PID}) failed" in result["reason"]
+    if how == "fails_at" and place != "start":
+        assert result["facts"]["criu_errors"] == [f"it fails at {place}"]
+
+
+def test_a_criu_that_cannot_be_started_changes_nothing(pair: Pair) -> None:
+    pair.hook(SOURCE, "before_freeze", "rm", str(pair.source.criu))
+    pair.run()
+    assert "could not be started" in expect_back(pair)["reason"]
+
+
+@pytest.mark.parametrize("place", ["start", "setup-namespaces", "post-restore"])
+@pytest.mark.parametrize("how", ["fails_at", "dies_at"])
+def test_a_restore_that_fails_lets_the_source_run_on(pair: Pair, how: str, place: str) -> None:
+    rescript(pair.target.criu, **{how: place})
+    pair.run()
+    assert steps(pair)[0] == ["armed", "freezing", "back"]
+    assert steps(pair)[1] == ["armed", "receiving", "complete", "refused", "cleared"]
+    if how == "dies_at" and place != "start":
+        # Nobody knows yet what hangs there: CRIU never said which process it is.
+        (pair.target.proc.folder / str(RESTORED)).rename(pair.folder / "orphan")
+    assert pair.source.result()["reason"].startswith("node2: The restore of redis failed")
+    expect_back(pair)
+
+
+def test_a_copy_that_criu_left_hanging_is_killed_and_the_source_runs_on(pair: Pair) -> None:
+    rescript(pair.target.criu, dies_at="resume")
+    pair.run()
+    assert steps(pair) == (
+        ["armed", "freezing", "committed", "back"],
+        ["armed", "receiving", "complete", "run", "refused", "cleared"],
+    )
+    expect_back(pair)
+
+
+@pytest.mark.parametrize("script", [{"dies_at": "end"}, {"status": 1}])
+def test_a_copy_that_runs_is_not_given_up_because_criu_ended_badly(pair: Pair, script: dict[str, Any]) -> None:
+    rescript(pair.target.criu, **script)
+    pair.run()
+    assert steps(pair) == MOVED_STEPS
+    expect_moved(pair)
+
+
+def test_images_that_are_not_what_was_sent_are_not_restored(pair: Pair) -> None:
+    wrong = {"pages-1.img": [300_000, 1]}
+    pair.set(SOURCE, sender.Capture, "checksums", property(lambda self: wrong))
+    pair.run()
+    result = expect_back(pair)
+    assert "node2: Images are not what the source sent: core-1.img, ids-1.img" in result["reason"]
+    assert pair.target.argvs("restore") == []
+
+
+def test_other_mounts_than_intended_are_refused_before_anything_runs(pair: Pair) -> None:
+    template = pair.target.criu.with_name("template") / "mountinfo"
+    template.write_text(template.read_text().replace(" /data rw", " /data ro"))
+    pair.run()
+    result = expect_back(pair)
+    assert "/data is now mounted ro" in result["reason"]
+    assert result["facts"] == {"differences": ["/data is now mounted ro"]}
+    assert not pair.target.criu.with_name("ran").exists()
+
+
+def test_a_map_that_does_not_fit_is_found_before_the_freeze(pair: Pair) -> None:
+    pair.ask(TARGET, restore_map=[{"key": "/data", "path": str(pair.folder / "missing")}])
+    pair.run()
+    assert "missing" in expect_back(pair)["reason"]
+    assert pair.source.argvs("dump") == []
+
+
+def test_a_digest_that_fails_lets_the_source_run_on(pair: Pair) -> None:
+    def fail(images: Path) -> Any:
+        raise OSError(5, "Input/output error")
+
+    pair.set(TARGET, receiver, "digests", fail)
+    pair.run()
+    assert steps(pair)[1] == ["armed", "receiving", "complete", "refused", "cleared"]
+    assert "node2: OSError: [Errno 5] Input/output error" in expect_back(pair)["reason"]
+
+
+def test_memory_that_does_not_fit_is_found_before_the_freeze(pair: Pair) -> None:
+    def fail(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    pair.set(TARGET, os, "posix_fallocate", fail)
+    pair.run()
+    result = expect_back(pair)
+    assert "There is no room for 0 MiB of memory" in result["reason"]
+    assert "criu_images" in result["remedy"]
+    assert result["facts"] == {"needed_bytes": 307200}
+    assert pair.source.argvs("dump") == []
+
+
+def test_an_image_folder_that_is_in_use_is_left_alone(pair: Pair) -> None:
+    pair.images.mkdir()
+    (pair.images / "pages-1.img").write_text("of somebody else")
+    pair.arm()
+    pair.wait()
+    assert pair.settle_both() == (Outcome.BACK, Outcome.NOT_RUN)
+    result = pair.target.result()
+    assert (result["outcome"], pair.statuses[TARGET]) == ("cleared", 1)
+    assert "is not empty" in result["reason"]
+    assert (pair.images / "pages-1.img").read_text() == "of somebody else"
+
+
+def test_a_workload_that_is_gone_is_not_looked_for_elsewhere(pair: Pair) -> None:
+    pair.ask(SOURCE, start_time=1)
+    pair.start(SOURCE, sender.main, pair.send)
+    pair.wait()
+    assert "does not run here as process" in pair.source.result()["reason"]
+    assert pair.source.steps() == []
+    assert pair.source.state(PID) == "S"
+
+
+def test_a_target_for_whom_nobody_comes_clears_up(pair: Pair) -> None:
+    pair.ask(TARGET, arm_seconds=0.1)
+    pair.arm()
+    pair.wait()
+    assert pair.target.steps() == ["armed", "cleared"]
+    assert "did not go on in time (armed)" in pair.target.result()["reason"]
+
+
+def test_a_source_that_finds_nobody_runs_on(pair: Pair) -> None:
+    pair.send = pair.send.__class__(**{**pair.send.__dict__, "port": 1})
+    pair.start(SOURCE, sender.main, pair.send)
+    pair.wait()
+    assert pair.source.steps() == ["armed", "back"]
+    assert "cannot be reached" in pair.source.result()["reason"]
+    assert pair.source.state(PID) == "S"
+
+
+# The journal must not fall behind
+
+
+def fail_to_record(pair: Pair, side: str, *steps_: Step) -> None:
+    record = Journal.record
+
+    def fail(self: Journal, step: Step) -> None:
+        if step in steps_:
+            raise OSError(28, "No space left on device")
+        record(self, step)
+
+    pair.set(side, Journal, "record", fail)
+
+
+@pytest.mark.parametrize(
+    ("side", "step", "target"),
+    [
+        (SOURCE, Step.COMMITTED, ["armed", "receiving", "complete", "cleared"]),
+        (TARGET, Step.COMPLETE, ["armed", "receiving", "cleared"]),
+        (TARGET, Step.RUN, ["armed", "receiving", "complete", "refused", "cleared"]),
+    ],
+)
+def test_what_cannot_be_recorded_is_not_done(pair: Pair, side: str, step: Step, target: list[str]) -> None:
+    fail_to_record(pair, side, step)
+    pair.run()
+    assert pair.target.steps() == target
+    assert "No space left on device" in expect_back(pair)["reason"]
+    assert not pair.target.criu.with_name("ran").exists()
+
+
+def test_a_source_that_cannot_record_that_it_runs_on_stays_frozen(pair: Pair) -> None:
+    pair.hook(TARGET, "before_run", "false")
+    fail_to_record(pair, SOURCE, Step.BACK)
+    pair.run()
+    assert pair.source.result()["outcome"] == "doubt"
+    assert pair.lives() == ("t", "")
+    assert pair.settle_both() == (Outcome.BACK, Outcome.NOT_RUN)
+    assert pair.lives() == BACK
+
+
+def test_what_runs_is_said_to_run_even_if_that_cannot_be_recorded(pair: Pair) -> None:
+    fail_to_record(pair, TARGET, Step.RUNNING)
+    fail_to_record(pair, SOURCE, Step.DONE)
+    pair.run()
+    assert steps(pair) == (["armed", "freezing", "committed"], ["armed", "receiving", "complete", "run"])
+    expect_moved(pair)
+    assert steps(pair) == MOVED_STEPS
+
+
+# The unit
+
+
+def notifying(pair: Pair, **replaced: Callable[[Notifier, int], None]) -> Path:
+    book = pair.folder / "book"
+
+    def note(word: str) -> Callable[[Notifier, int], None]:
+        def write(self: Notifier, pid: int) -> None:
+            ran = pair.target.criu.with_name("ran").exists()
+            with book.open("a") as stream:
+                stream.write(f"{word} {pid} {ran}\n")
+            if word in replaced:
+                replaced[word](self, pid)
+
+        return write
+
+    for word in ("hand_over", "confirm"):
+        pair.set(TARGET, Notifier, word, note(word))
+    return book
+
+
+def fail_to_tell(notifier: Notifier, pid: int) -> None:
+    raise CriuError("systemd could not be told.", "Look at it.")
+
+
+def test_the_unit_is_handed_over_before_the_workload_runs_and_confirmed_after(pair: Pair) -> None:
+    book = notifying(pair)
+    pair.run()
+    assert book.read_text() == f"hand_over {RESTORED} False\nconfirm {RESTORED} True\n"
+    expect_moved(pair)
+
+
+def test_a_workload_that_no_unit_takes_does_not_run(pair: Pair) -> None:
+    notifying(pair, hand_over=fail_to_tell)
+    pair.run()
+    assert not pair.target.criu.with_name("ran").exists()
+    assert "systemd could not be told" in expect_back(pair)["reason"]
+
+
+def test_a_workload_that_runs_is_not_called_lost_for_the_unit_s_sake(pair: Pair) -> None:
+    notifying(pair, confirm=fail_to_tell)
+    pair.run()
+    assert not pair.images.exists()
+    expect_moved(pair)
+
+
+@pytest.mark.parametrize("side", [SOURCE, TARGET])
+def test_a_record_that_cannot_be_written_in_the_end_does_not_unmake_the_move(pair: Pair, side: str) -> None:
+    moment = "done" if side == SOURCE else "running"
+    record = pair.hosts[side].here / "lib" / "generations.json"
+    pair.hook(side, moment, "sh", "-c", f"echo damaged >{record}")
+    pair.run()
+    record.unlink()
+    assert not pair.images.exists()
+    expect_moved(pair)
+
+
+# What comes too late
+
+
+def test_ready_means_nothing_to_a_source_that_does_not_wait_for_it(pair: Pair) -> None:
+    mark = pair.folder / "mark"
+    pair.hook(SOURCE, "before_run", "touch", str(mark))
+    host = pair.source
+    for state in (Source.LIVE, Source.FREEZING, Source.COMMITTED, Source.DONE, Source.BACK):
+        agent = sender.Sender(pair.send, host.runtime, Report(host.runtime), host, host.proc)
+        agent._state = state
+        agent._ready()
+        assert not mark.exists()
+        assert agent._state is state
+
+
+def test_run_means_nothing_to_a_target_that_is_not_ready(pair: Pair) -> None:
+    mark = pair.folder / "mark"
+    pair.hook(TARGET, "before_run", "touch", str(mark))
+    host = pair.target
+    for state in set(Target) - {Target.READY}:
+        agent = receiver.Receiver(pair.receive, host.runtime, Report(host.runtime), host, host.proc, Notifier(None))
+        agent._state = state
+        agent._run()
+        assert not mark.exists()
+        assert agent._state is state

@@ -11,9 +11,9 @@ import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadRule, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map as subject
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.mount_map import describe_gaps, mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import Gap
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc
 
 

@@ -368,7 +368,7 @@ def test_everything_passes_on_the_same_host() -> None:
             "no_route",
             "no route to node2.example.org (2001:db8::2, 10.0.0.2): Network is unreachable.",
         ),
-        ("route", {"route.is_own": True}, {}, "warning", "own_address", "is an address of node1 itself there"),
+        ("route", {"route.is_own": True}, {}, "warning", "own_address", "is an address of node1 itself, not of node2"),
     ],
 )
 def test_each_check_finds_what_it_is_for(
