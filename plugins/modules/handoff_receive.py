@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Runs on the target. Starts a receiver that lives on when the module has ended. It opens a port that only the one
     source of this one handoff gets into, checks the map and the root once more when the source is there, takes images
-    and files, and restores the workload up to the point where nothing runs yet. It lets it run only when the source says
-    so.
+    and files, and restores the workload up to the point where nothing runs yet. It lets it run only when the source
+    says so.
   - If the source is lost before that, nothing runs here and nothing ever will by this handoff.
   - Where systemd runs, the workload lives in a unit of its own afterwards.
 author:

@@ -11,7 +11,8 @@ short_description: Bring a broken handoff to its one right end
 version_added: 0.1.0
 description:
   - Runs on either host of a handoff, also long after it and when no controller knows of it any more. Reads this host's
-    journal, sees what lives, and does what the other side's outcome allows, so that exactly one copy of the workload lives.
+    journal, sees what lives, and does what the other side's outcome allows, so that exactly one copy of the workload
+    lives.
   - Settle the target first, then the source with the target's outcome as O(peer), then the target again with the
     source's. If the target cannot be reached, the source alone settles what it can know, and holds the workload if it
     cannot.

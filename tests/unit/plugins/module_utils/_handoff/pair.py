@@ -356,6 +356,7 @@ def _be_agent(host: Host, main: Callable[[str], int]) -> None:
 
 def _kill_on(host: Host) -> Callable[[int, int], None]:
     def kill(pid: int, number: int) -> None:
+        assert pid > 1, "nobody may signal whole groups"
         if pid < PID:
             _real_kill(pid, number)
             return
