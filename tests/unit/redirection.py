@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log
-from ansible_collections.fleet.criu.plugins.module_utils._handoff import journal, receiver, request, sender, start
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import journal, request, reviver, start
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import contents
 
 HANDOFFS = "run/handoff"
@@ -18,8 +18,9 @@ JOURNALS = "lib/handoffs"
 
 def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let the collection keep its things in this folder from now on."""
-    for module in (request, start, sender, receiver):
+    for module in (request, start):
         set_attribute(module, "RUN_FOLDER", folder / HANDOFFS)
+    set_attribute(reviver, "RUN_FOLDER", folder / "run" / "restore")
     set_attribute(log, "LOG_FOLDER", folder / "log")
     for function in (journal.Journal.__init__, journal.journal_path, journal.read_record, journal.all_records):
         set_attribute(function, "__defaults__", (folder / JOURNALS,))

@@ -127,7 +127,7 @@ def words_problems(case: dict[str, Any], said: str) -> Iterator[str]:
     }[case["ends"]]
     if not re.search(ends, text):
         yield "the play does not say where it is"
-    elif case["ends"] == "back" and not case["held"] and f"runs on at mol1" not in re.search(ends, text).group():
+    elif case["ends"] == "back" and not case["held"] and "runs on at mol1" not in re.search(ends, text).group():
         yield "the play does not say that it runs on"
     if case["says"] and not re.search(case["says"], text):
         yield f"the play does not say {case['says']!r}"

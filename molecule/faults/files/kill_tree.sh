@@ -2,10 +2,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Kill a process with all that it has started: the workers of ansible-playbook have sessions of their own.
 #   kill_tree.sh PID
-tree() {
-    echo "$1"
-    for child in $(pgrep -P "$1"); do tree "$child"; done
+below() {
+    for child in $(pgrep -P "$1"); do
+        echo "$child"
+        below "$child"
+    done
 }
 
-# shellcheck disable=SC2046 # one word for each pid
-kill -KILL $(tree "$1")
+children=$(below "$1")
+kill -KILL "$1" || exit
+for child in $children; do
+    kill -KILL "$child" 2>/dev/null # it may have ended meanwhile
+done
+exit 0

@@ -7,7 +7,7 @@ The question has `names`, the gauges, and `sizes`, for some of them a number of 
 `ports` (that listen) and `tables` (of nftables), and for each name:
 
     processes   pid and state of each process that has the gauge's data mounted at /data
-    log         what gauge_report.py says of the log, its `size` and `checksum`, and the `checksum_at` the size asked for
+    log         what gauge_report.py says of the log, its `size` and `checksum`, and `checksum_at` the size asked for
     pid_file    the pid in its pid file
     unit        the state of the unit that a move makes for it
     steps       the last step in each journal, by side
@@ -31,7 +31,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import gauge_report
 
 DATA = ("/srv/data", "/mnt/fast/data", "/mnt/full*/data")
-IMAGES = ("/dev/shm/fleet.criu", "/mnt/full*/images")  # noqa: S108 (where the collection puts them)
+IMAGES = ("/dev/shm/fleet.criu", "/mnt/full*/images")
+# Those of fault.sh go with heal.sh; CRIU leaves an empty one behind for each dump that ends in a kill.
+FOREIGN = r"\b(fault_|CRIU-)"
 LISTENING = "0A"  # TCP_LISTEN of <netinet/tcp.h>
 
 
@@ -43,7 +45,9 @@ def main() -> None:
         json.dumps(
             {
                 "ports": sorted(listening_ports()),
-                "tables": [line for line in output("nft", "list", "tables").splitlines() if "fault_" not in line],
+                "tables": [
+                    line for line in output("nft", "list", "tables").splitlines() if not re.search(FOREIGN, line)
+                ],
                 "gauges": {
                     name: {
                         "processes": gauges.get(name, []),
@@ -121,7 +125,9 @@ def journals(name: str) -> list[Path]:
 
 
 def steps(name: str) -> dict[str, str]:
-    return {path.name.rsplit(".", 2)[1]: json.loads(path.read_text().splitlines()[-1])["step"] for path in journals(name)}
+    return {
+        path.name.rsplit(".", 2)[1]: json.loads(path.read_text().splitlines()[-1])["step"] for path in journals(name)
+    }
 
 
 def left(name: str, programs: list[str], mounts: list[str]) -> list[str]:
@@ -140,8 +146,14 @@ def left(name: str, programs: list[str], mounts: list[str]) -> list[str]:
 
 
 def listening_ports() -> set[int]:
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
     return {int(fields[1].rpartition(":")[2], 16) for fields in lines if fields[3] == LISTENING}
+
+
+def tables() -> list[str]:
+    return [line for line in output("nft", "list", "tables").splitlines() if not re.search(FOREIGN, line)]
 
 
 def output(*argv: str) -> str:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 AT_THE_SAME_TIME = 4
 LAUNCHER = "/usr/local/libexec/lab_workload.py"
 MEMORY_MIB = 1
+COMMAND = ("/usr/bin/python3", "-I", "-S", "-B", "/opt/gauge/freeze_gauge.py", "/data/gauge.log")
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def start(root: str, name: str) -> None:
     specification = {
         "name": name,
         "root": f"/srv/roots/{name}",
-        "command": ["/usr/bin/python3", "-I", "-S", "-B", "/opt/gauge/freeze_gauge.py", "/data/gauge.log", str(MEMORY_MIB)],
+        "command": [*COMMAND, str(MEMORY_MIB)],
         "programs": [],
         "python": False,
         "files": {},

@@ -3,8 +3,8 @@
 
     check_ledger.py DATA LUA KEYS LEDGER_LOG NAME=OUTSIDE_LOG...
 
-DATA is redis's folder, LUA the script that made its first KEYS keys. One redis loads a copy of DATA, another one is empty
-and gets the keys and each number of the logs, in their order. No redis may run on DATA.
+DATA is redis's folder, LUA the script that made its first KEYS keys. One redis loads a copy of DATA, another one is
+empty and gets the keys and each number of the logs, in their order. No redis may run on DATA.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Redis:
         self._socket = f"{folder}/check.sock"
 
     def __enter__(self) -> Redis:
-        options = f"--port 0 --unixsocket {self._socket} --dir {self._folder} --appendonly yes --enable-debug-command local"
+        options = (
+            f"--port 0 --unixsocket {self._socket} --dir {self._folder} --appendonly yes --enable-debug-command local"
+        )
         self._server = subprocess.Popen(["redis-server", *options.split(), "--save", ""], stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20
         while subprocess.run(self._client("PING"), capture_output=True, text=True, check=False).stdout != "PONG\n":

@@ -3,9 +3,9 @@
 
     outside_client.py NAME SOCKET FOLDER
 
-Each connection makes a few numbers, an INCR of `outside:NAME:last` and an RPUSH to `outside:NAME` for each, and is closed
-by redis before the lock on FOLDER/gate is given up. None is made while FOLDER/closed is there: CRIU cannot dump a
-connection that has one end outside. A number whose two answers were right becomes a line `number visit` in
+Each connection makes a few numbers, an INCR of `outside:NAME:last` and an RPUSH to `outside:NAME` for each, and is
+closed by redis before the lock on FOLDER/gate is given up. None is made while FOLDER/closed is there: CRIU cannot dump
+a connection that has one end outside. A number whose two answers were right becomes a line `number visit` in
 FOLDER/outside.log; `visit` counts how often redis came. A wrong answer, or none, goes to FOLDER/outside.fault.
 """
 

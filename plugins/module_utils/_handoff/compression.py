@@ -76,6 +76,8 @@ class Decompressor:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
 
     def _feed(self) -> None:
         assert self._process is not None
@@ -106,6 +108,7 @@ class _Filter:
         try:
             _write_all(self._process.stdin.fileno(), data)
         except OSError as error:
+            self._process.stdin.close()
             self._thread.join()
             raise self._error or CriuError(f"{self._process.args!r} ended too early: {error}.") from error
 
@@ -130,6 +133,9 @@ class _Filter:
         except Exception as error:  # `feed` and `finish` raise it where it is waited for
             self._error = error
             self._process.kill()
+        finally:
+            self._process.stdout.close()
+            self._process.wait()
 
 
 def _start(argv: list[str]) -> subprocess.Popen[bytes]:

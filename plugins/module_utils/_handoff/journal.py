@@ -26,7 +26,8 @@ TARGET = "target"
 
 SETTLED = frozenset({Step.DONE, Step.BACK, Step.CLEARED})
 _KEPT_SECONDS = 30 * 24 * 3600.0
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}\Z")
+# With the path of CRIU's streaming socket it must fit into the address of a socket (unix(7)).
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,48}\Z")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def journal_path(handoff: str, side: str, folder: Path = FOLDER) -> Path:
     if not _NAME.match(handoff):
         raise CriuError(
             f"{handoff!r} cannot be the name of a handoff.",
-            "Use letters, digits, '.', '_', '@' and '-' alone, 128 at most.",
+            "Use letters, digits, '.', '_', '@' and '-' alone, 49 at most.",
             {"handoff": handoff},
         )
     return folder / f"{handoff}.{side}.jsonl"

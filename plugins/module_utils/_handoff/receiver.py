@@ -57,9 +57,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages impor
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
     REQUEST,
-    RUN_FOLDER,
     SHARED,
     ReceiveRequest,
+    lock_path,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
     Action,
@@ -97,7 +97,7 @@ def main(folder: str) -> int:
     try:
         # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
         bind_root_here(request.root)
-        with hold_lock(RUN_FOLDER / f"{request.workload}.{TARGET}.lock"):
+        with hold_lock(lock_path(request.workload, TARGET)):
             receiver = Receiver(request, place, report, runner, proc, notifier)
             receiver.run()
             result = receiver.result()
@@ -150,6 +150,7 @@ class Receiver:
         self._identity: Identity | None = None
         self._criu_runs = False
         self._is_gone = False
+        self._is_lost = False
         self._actions: dict[Action, Callable[[], None]] = {
             Action.RESTORE: lambda: None,  # `run` starts it, because it lasts
             Action.SEND_READY: self._send_ready,
@@ -287,6 +288,7 @@ class Receiver:
         try:
             message = self._control.receive(_END_SECONDS)
         except LinkLost as error:
+            self._is_lost = True
             self._loop.forget(self._control)
             self._fail(error)
             return
@@ -400,13 +402,17 @@ class Receiver:
         if self._store is not None:
             self._store.check(self._checksums)
             self._store.close()
-        elif checksums_of(self._images) != {name: list(sums) for name, sums in self._checksums.items()}:
+        elif not self._has_the_source_s_images(self._checksums):
             raise CriuError(
                 f"The images in {self._images} are not those of the source.",
                 "Check that both hosts have the same storage there (criu_images).",
             )
         self._timings.end("receive")
         self._happen(Event.RECEIVED)
+
+    def _has_the_source_s_images(self, checksums: Mapping[str, Any]) -> bool:
+        given = {name: list(sums) for name, sums in checksums.items()}
+        return self._images.is_dir() and checksums_of(self._images) == given
 
     # Restoring.
 
@@ -563,7 +569,7 @@ class Receiver:
                 self._note(error)
             self._run_hooks("after_run")
             self._loop.set_deadline(_END_SECONDS)
-            while not self._is_gone and self._loop.has_deadline():
+            while not self._is_gone and not self._is_lost and self._loop.has_deadline():
                 self._turn()
             self._remove_images()
         else:

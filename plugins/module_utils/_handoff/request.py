@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
+from urllib.parse import quote
 
 RUN_FOLDER = Path("/run/fleet.criu/handoff")
 REQUEST = "request.json"
@@ -78,3 +79,9 @@ class ReceiveRequest:
 def runtime_folder(handoff: str, side: str) -> Path:
     """Where a handoff keeps what it needs on a host, and no longer than the host runs."""
     return RUN_FOLDER / f"{handoff}.{side}"
+
+
+def lock_path(workload: str, side: str) -> Path:
+    """What the agent of a workload locks, so that there is one at a time on a host."""
+    RUN_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return RUN_FOLDER / f"{quote(workload, safe='')}.{side}.lock"

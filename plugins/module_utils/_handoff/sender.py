@@ -10,6 +10,7 @@ does, and this file must do what it says in the order in which it says it.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 import traceback
@@ -42,9 +43,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Lo
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import VERSION, Message
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
     REQUEST,
-    RUN_FOLDER,
     SHARED,
     SendRequest,
+    lock_path,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
     Action,
@@ -80,7 +81,7 @@ def main(folder: str) -> int:
     prepare_process()
     runner, proc = SubprocessRunner(is_prepared=True), Proc()
     try:
-        with hold_lock(RUN_FOLDER / f"{request.workload}.{SOURCE}.lock"):
+        with hold_lock(lock_path(request.workload, SOURCE)):
             sender = Sender(request, place, report, runner, proc)
             sender.run()
             result = sender.result()
@@ -125,6 +126,7 @@ class Sender:
         self._has_all_images = False
         self._has_all_files = False
         self._sends_files = False
+        self._has_made_images = False
         self._target_pid: int | None = None
         self._actions: dict[Action, Callable[[], None]] = {
             Action.DUMP: lambda: None,  # `run` starts it, because it lasts
@@ -346,6 +348,7 @@ class Sender:
             self._capture = Capture(self._folder / "dump", self._loop.selector, self._compressor.write)
         else:
             prepare_folder(Path(request.images or ""))
+            self._has_made_images = True
 
     def _connect(self, purpose: str, folder: str = "") -> tuple[Channel, Message]:
         request = self._request
@@ -473,6 +476,7 @@ class Sender:
             return
         assert self._control is not None
         checksums = self._capture.checksums if self._capture else checksums_of(Path(self._request.images or ""))
+        self._sent = sum(sums[0] for sums in checksums.values())
         try:
             self._control.send(Message("complete", {"checksums": checksums}))
         except LinkLost as error:
@@ -570,6 +574,8 @@ class Sender:
                 Generations().spend(self._request.workload, self._manifest.generation)
             except (OSError, CriuError) as error:  # it has moved all the same
                 self._note(error)
+        elif self._has_made_images:
+            shutil.rmtree(self._request.images or "", ignore_errors=True)
         if self._files is not None:
             self._files.close()
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")

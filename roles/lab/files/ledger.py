@@ -9,13 +9,12 @@ since 1970) in FOLDER/ledger.log; gauge_report.py reads it. A wrong answer goes 
 SIGTERM makes it wait for the last answer and end.
 """
 
-import os
-import sys
-import time
-
 # What the modules around these two import is not in the root of a workload.
 import _signal
 import _socket
+import os
+import sys
+import time
 
 REDIS = "/usr/bin/redis-server"
 INTERVAL = 0.002

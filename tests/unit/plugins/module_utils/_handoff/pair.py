@@ -43,7 +43,7 @@ SOURCE, TARGET = "source", "target"
 PID, CHILD, RESTORED = 5_000_042, 5_000_043, 5_000_077
 START, RESTORED_START = 5000, 9000
 IMAGES = {"inventory.img": "inventory", "core-1.img": "registers", "pages-1.img": "*m300000", "ids-1.img": ""}
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 Setup = Callable[[], None]
 Requests = Union[SendRequest, ReceiveRequest]
@@ -74,8 +74,9 @@ class Host:
                 "102 100 0:50 / /proc rw - proc proc rw",
             ]
         )
-        self.sends: list[tuple[str, str]] = []
         self.setups: list[Setup] = []
+        # How long it waits in the end for a peer that may have nothing more to say.
+        self.end_seconds = 10.0
 
     def __call__(self, command: Command, while_running: Callable[[], None] | None = None) -> Completed:
         """Run a command here; what only tells CRIU's version is answered without one."""
@@ -343,7 +344,7 @@ def _be_agent(host: Host, main: Callable[[str], int]) -> None:
         for module in (sender, receiver):
             module.SubprocessRunner = lambda is_prepared: host
             module.Proc = lambda: host.proc
-            module._END_SECONDS = 0.5
+            module._END_SECONDS = host.end_seconds
         receiver.bind_root_here = lambda root: None
         for setup in host.setups:
             setup()

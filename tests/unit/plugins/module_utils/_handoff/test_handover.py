@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -430,6 +431,7 @@ def test_a_map_that_does_not_fit_is_found_before_the_freeze(pair: Pair) -> None:
 
 def test_a_digest_that_fails_lets_the_source_run_on(pair: Pair) -> None:
     def fail(images: Path) -> Any:
+        time.sleep(0.3)  # CRIU waits by then
         raise OSError(5, "Input/output error")
 
     pair.set(TARGET, receiver, "digests", fail)
@@ -461,6 +463,14 @@ def test_an_image_folder_that_is_in_use_is_left_alone(pair: Pair) -> None:
     assert (result["outcome"], pair.statuses[TARGET]) == ("cleared", 1)
     assert "is not empty" in result["reason"]
     assert (pair.images / "pages-1.img").read_text() == "of somebody else"
+
+
+def test_what_was_dumped_of_it_before_is_overtaken(pair: Pair) -> None:
+    pair.source.generations().begin("redis", 2)
+    pair.hook(SOURCE, "before_freeze", "false")
+    pair.run()
+    assert pair.source.generations().spent("redis") == 3
+    assert pair.source.generations().current("redis") == 4, "that of a dump that was not"
 
 
 def test_a_workload_that_is_gone_is_not_looked_for_elsewhere(pair: Pair) -> None:

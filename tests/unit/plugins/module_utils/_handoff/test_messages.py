@@ -28,10 +28,10 @@ GOOD = [
     Message("hello", HELLO),
     Message("welcome", {"ticket": "ab", "generation": 1, "criu_version": "4.1.1"}),
     Message("refused", {"reason": "no"}),
-    Message("prepare", {"memory_bytes": 1 << 40, "generation": 1, "workload": "redis"}),
+    Message("prepare", {"memory": [1 << 40, 0], "manifest": {"files": ["a"]}, "compression": "zstd"}),
     Message("prepared"),
     Message("freezing"),
-    Message("complete", {"manifest": {"files": ["a"]}, "checksums": {"pages-1.img": [4096, (1 << 32) - 1]}}),
+    Message("complete", {"checksums": {"pages-1.img": [4096, (1 << 32) - 1]}}),
     Message("ready", {"pid": 7, "start_time": 1, "timings": {"restore": 0.25}}),
     Message("run"),
     Message("running", {"pid": 7, "timings": {}}),
@@ -106,7 +106,10 @@ def test_a_field_of_another_type_is_refused_on_both_ends(message: Message, wrong
         ("hello", "handoff", {}),
         ("hello", "purpose", "shell"),
         ("ready", "timings", "none"),
-        ("complete", "manifest", "none"),
+        ("prepare", "manifest", "none"),
+        ("prepare", "memory", [1, -1]),
+        ("prepare", "memory", ["1"]),
+        ("prepare", "compression", "gzip"),
         *(
             ("complete", "checksums", {"a": wrong})
             for wrong in ([1], [1, 2, 3], [True, 1], [1, 1.0], [-1, 1], [1, 1 << 32], {"size": 1}, None, "ab")

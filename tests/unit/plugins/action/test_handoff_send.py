@@ -1,0 +1,108 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.action import handoff_send as subject
+
+MODULE = "fleet.criu.handoff_send"
+MIB = 1 << 20
+SENT = {"handoff": "h1", "workload": "redis", "port": 5}
+
+
+class Action:
+    """The action plugin with a module that gives these results, one after the other."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.called: list[tuple[str, dict[str, Any], Any]] = []
+        self.shown: list[str] = []
+        self.now = 100.0
+        monkeypatch.setattr(subject.display, "display", self.shown.append)
+        monkeypatch.setattr(subject.time, "monotonic", self._clock)
+
+    def _clock(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def run(self, arguments: dict[str, Any], *results: dict[str, Any]) -> dict[str, Any]:
+        task = MagicMock(async_val=0, check_mode=False, args=arguments)
+        plugin = subject.ActionModule(task, MagicMock(), MagicMock(), MagicMock(), MagicMock(), MagicMock())
+        left = list(results)
+
+        def execute(name: str, arguments: dict[str, Any], task_vars: Any = None) -> dict[str, Any]:
+            self.called.append((name, arguments, task_vars))
+            return left.pop(0)
+
+        plugin._execute_module = execute
+        result = plugin.run(task_vars={"a": 1})
+        assert left == [], "each result was asked for"
+        return dict(result)
+
+
+@pytest.fixture
+def action(monkeypatch: pytest.MonkeyPatch) -> Action:
+    return Action(monkeypatch)
+
+
+def working(**progress: Any) -> dict[str, Any]:
+    return {"finished": False, "progress": progress}
+
+
+def test_the_sender_is_started_once_and_followed_until_it_has_finished(action: Action) -> None:
+    done = {"finished": True, "outcome": "moved", "changed": True}
+    assert action.run(dict(SENT), working(phase="copying"), working(phase="sending"), done) == done
+    following = {"handoff": "h1", "state": "followed", "wait": 1.0}
+    assert action.called == [
+        (MODULE, {**SENT, "wait": 1.0}, {"a": 1}),
+        (MODULE, following, {"a": 1}),
+        (MODULE, following, {"a": 1}),
+    ]
+
+
+def test_each_time_a_line_says_how_far_it_is(action: Action) -> None:
+    action.run(
+        dict(SENT),
+        working(),
+        working(phase="sending", bytes=30 * MIB, total=100 * MIB),
+        working(phase="sending", bytes=90 * MIB, total=100 * MIB),
+        working(phase="restoring", bytes=0),
+        {"finished": True},
+    )
+    assert action.shown == [
+        "  redis: starting, 0 MiB, 0.0 MiB/s",
+        "  redis: sending, 30 of about 100 MiB, 30.0 MiB/s",
+        "  redis: sending, 90 of about 100 MiB, 60.0 MiB/s",
+        "  redis: restoring, 0 MiB, 0.0 MiB/s",
+    ]
+
+
+@pytest.mark.parametrize("extra", [{"state": "prepared"}, {"state": "followed"}, {"wait": 5.0}])
+def test_what_needs_no_following_is_one_call(action: Action, extra: dict[str, Any]) -> None:
+    arguments = {**SENT, **extra}
+    assert action.run(arguments, working(phase="copying")) == working(phase="copying")
+    assert action.called == [(MODULE, arguments, {"a": 1})]
+    assert action.shown == []
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{"changed": True}, {"failed": True, "msg": "no"}, {"unreachable": True}, {"failed": True, "finished": True}],
+)
+def test_check_mode_failures_and_lost_connections_end_it(action: Action, result: dict[str, Any]) -> None:
+    assert action.run(dict(SENT), result) == result
+
+
+def test_a_failure_while_it_is_followed_is_the_result(action: Action) -> None:
+    assert action.run(dict(SENT), working(), {"failed": True, "msg": "no"}) == {"failed": True, "msg": "no"}
+
+
+def test_the_task_s_own_arguments_are_not_changed(action: Action) -> None:
+    arguments = dict(SENT)
+    action.run(arguments, {"finished": True})
+    assert arguments == SENT

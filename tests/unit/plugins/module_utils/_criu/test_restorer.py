@@ -1,0 +1,57 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc
+
+PID = 42
+MAPS = """\
+10000-20000 r-xp 00000000 00:00 0
+20000-30000 r-xp 00000000 08:01 7 /usr/bin/redis
+30000-40000 rw-p 00000000 00:00 0
+40000-50000 r-xp 00000000 00:00 0 [vdso]
+50000-60000 r-xp 00000000 00:05 99 /dev/zero (deleted)
+7fff0000-7fff1000 rwxp 00000000 00:00 0
+"""
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    made = FakeProc(tmp_path / "proc")
+    made.add(PID)
+    (made.folder / str(PID) / "maps").write_text(MAPS)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("counter", "is_in"),
+    [
+        *((0x10000, True), (0x1FFFF, True), (0x7FFF0010, True)),
+        *((0x20000, False), (0x2FFFF, False), (0x30008, False), (0x40008, False), (0x50008, False)),
+        *((0xFFFF, False), (0x60000, False)),
+    ],
+)
+def test_only_executable_memory_without_a_file_or_name_is_the_restorer(
+    proc: FakeProc, counter: int, is_in: bool
+) -> None:
+    (proc.folder / str(PID) / "syscall").write_text(f"202 0x0 0x0 0x0 0x0 0x0 0x0 0x7ffc {counter:#x}\n")
+    assert is_in_restorer(PID, proc) is is_in
+
+
+def test_a_task_that_is_in_no_system_call_has_its_counter_too(proc: FakeProc) -> None:
+    (proc.folder / str(PID) / "syscall").write_text("-1 0x7ffc 0x10008\n")
+    assert is_in_restorer(PID, proc)
+
+
+@pytest.mark.parametrize("line", ["running\n", "", None])
+def test_a_task_that_runs_or_cannot_be_read_is_not_in_it(proc: FakeProc, line: str | None) -> None:
+    if line is not None:
+        (proc.folder / str(PID) / "syscall").write_text(line)
+    assert not is_in_restorer(PID, proc)

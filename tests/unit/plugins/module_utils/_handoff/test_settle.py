@@ -1,0 +1,469 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every row of the settlement, with real journals and stages; docs/handoff.md has the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import settle as subject
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Settled
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Step
+from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID
+from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import (
+    CHILD,
+    HANDOFF,
+    PID,
+    RESTORED,
+    RESTORED_START,
+    SOURCE,
+    START,
+    TARGET,
+    Pair,
+)
+from ansible_collections.fleet.criu.tests.unit.streaming_criu import TEMPLATE, remove, set_state
+
+GENERATION = 4
+MANIFEST = {
+    "workload": {"name": "redis", "pid": PID, "start_time": START},
+    "host": "node1",
+    "boot_id": "x",
+    "kernel": "6",
+    "architecture": "x",
+    "criu_version": "4",
+    "created": "",
+    "root": "/",
+    "mount_map": [],
+    "mounts": [],
+    "options": {},
+    "generation": GENERATION,
+    "format": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_PATIENCE", 0.1)
+
+
+class Left:
+    """What an agent that died has left on one host."""
+
+    def __init__(self, pair: Pair, side: str) -> None:
+        self.pair = pair
+        self.side = side
+        self.host = pair.hosts[side]
+        self.stages = self.host.runtime / "stages"
+        self.stages.mkdir()
+        self.pid_file = self.host.folder / "redis.pid"
+        self.pid_file.write_text("1\n")
+        self.answers_seen: list[str] = []
+
+    def journal(self, *steps: str, **facts: Any) -> None:
+        journal = Journal(HANDOFF, self.side, self.host.here / "lib" / "handoffs")
+        given = {
+            "workload": "redis",
+            "pid": PID,
+            "start_time": START,
+            "boot_id": BOOT_ID,
+            "folder": str(self.host.runtime),
+            "images": str(self.pair.images),
+            "root": str(self.host.box),
+            "restore_map": [],
+            "options": {},
+            "pid_file": str(self.pid_file),
+            "unit": None,
+            "criu_path": str(self.host.criu),
+        }
+        journal.begin({**given, **facts})
+        for step in steps:
+            journal.record(Step(step))
+
+    def states(self) -> list[str]:
+        return [self.host.state(pid) for pid in ((PID, CHILD) if self.side == SOURCE else (RESTORED,))]
+
+    def set_states(self, state: str) -> None:
+        for pid in (PID, CHILD):
+            process = self.host.proc.folder / str(pid)
+            if not state:
+                remove(process)
+                continue
+            set_state(process, state)
+            if state == "T":
+                (process / "stop").touch()
+
+    def restore(self, runs: bool) -> None:
+        process = self.host.proc.folder / str(RESTORED)
+        (self.host.criu.parent / TEMPLATE).rename(process)
+        if runs:
+            (process / "syscall").write_text("running\n")
+        (self.host.runtime / "restored.json").write_text(json.dumps({"pid": RESTORED, "start_time": RESTORED_START}))
+
+    def put_images(self, manifest: bool = True) -> None:
+        self.pair.images.mkdir()
+        (self.pair.images / "pages-1.img").write_text("memory")
+        if manifest:
+            (self.pair.images / "manifest.json").write_text(json.dumps(MANIFEST))
+
+    def tell(self, stage: str, answer: str) -> None:
+        (self.stages / f"answer.{stage}").write_text(f"{answer}\n")
+
+    def told(self, stage: str) -> str | None:
+        path = self.stages / f"answer.{stage}"
+        return path.read_text().strip() if path.exists() else None
+
+    def settle(self, peer: Outcome, check_only: bool = False) -> Settled:
+        return self.pair.settle(self.side, peer, check_only)
+
+
+@pytest.fixture
+def source(pair: Pair) -> Left:
+    return Left(pair, SOURCE)
+
+
+@pytest.fixture
+def target(pair: Pair) -> Left:
+    return Left(pair, TARGET)
+
+
+UNKNOWN, RAN, NOT_RUN, IN_DOUBT = Outcome.UNKNOWN, Outcome.RAN, Outcome.NOT_RUN, Outcome.IN_DOUBT
+FREEZING, COMMITTED = ["freezing"], ["freezing", "committed"]
+TARGETS = (UNKNOWN, RAN, NOT_RUN, IN_DOUBT)
+
+SOURCE_ROWS = [
+    # steps after armed, state of the tasks, the target's outcome; our outcome, what is recorded, the state then
+    *(([], "S", peer, Outcome.BACK, ["back"], "S") for peer in (UNKNOWN, NOT_RUN)),
+    *((FREEZING, "S", peer, Outcome.BACK, ["back"], "S") for peer in TARGETS),
+    *((FREEZING, "T", peer, Outcome.BACK, ["back"], "S") for peer in TARGETS),
+    *((FREEZING, "", peer, Outcome.ENDED, [], "") for peer in TARGETS),
+    *((COMMITTED, "T", peer, Outcome.HELD, [], "T") for peer in (UNKNOWN, IN_DOUBT)),
+    (COMMITTED, "T", NOT_RUN, Outcome.BACK, ["back"], "S"),
+    (COMMITTED, "T", RAN, Outcome.GONE, ["done"], ""),
+    (COMMITTED, "", RAN, Outcome.GONE, ["done"], ""),
+    *((COMMITTED, "", peer, Outcome.GONE, [], "") for peer in (UNKNOWN, NOT_RUN, IN_DOUBT)),
+    *(([*COMMITTED, "done"], "T", peer, Outcome.GONE, [], "") for peer in TARGETS),
+    *(([*COMMITTED, "done"], "", peer, Outcome.GONE, [], "") for peer in TARGETS),
+    *(([*COMMITTED, "back"], "T", peer, Outcome.BACK, [], "S") for peer in TARGETS),
+    *(([*FREEZING, "back"], "S", peer, Outcome.BACK, [], "S") for peer in TARGETS),
+    *(([*FREEZING, "back"], "", peer, Outcome.ENDED, [], "") for peer in TARGETS),
+]
+
+
+@pytest.mark.parametrize(("steps", "state", "peer", "outcome", "recorded", "then"), SOURCE_ROWS)
+def test_what_becomes_of_a_source(
+    source: Left, steps: list[str], state: str, peer: Outcome, outcome: Outcome, recorded: list[str], then: str
+) -> None:
+    source.journal(*steps)
+    source.set_states(state)
+    hold = source.stages / "hold"
+    if "committed" in steps:
+        hold.touch()
+    expected_changed = bool(recorded) or state != then
+    looked = source.settle(peer, check_only=True)
+    assert (looked.outcome, looked.changed) == (outcome, expected_changed)
+    assert (source.states(), source.host.steps()) == ([state] * 2, ["armed", *steps]), "a look changes nothing"
+    settled = source.settle(peer)
+    assert (settled.outcome, settled.changed) == (outcome, expected_changed)
+    assert source.host.steps() == ["armed", *steps, *recorded]
+    assert source.states() == [then] * 2
+    assert settled.pid == (PID if then else None)
+    assert settled.record is not None
+    assert not (source.host.runtime / "identity").exists()
+    if then == "T":
+        assert hold.exists()
+    if state == "T":
+        assert source.told("post-dump") == {"S": "1", "": "0", "T": None}[then]
+    again = source.settle(peer)
+    assert (again.outcome, again.changed, source.states()) == (
+        outcome,
+        False,
+        [then] * 2,
+    )
+
+
+def test_a_held_workload_that_is_let_go_is_held_no_longer(source: Left) -> None:
+    source.journal(*COMMITTED)
+    source.set_states("T")
+    (source.stages / "hold").touch()
+    source.settle(NOT_RUN)
+    assert not (source.stages / "hold").exists()
+    assert source.told("post-dump") == "1"
+    assert source.pid_file.exists()
+
+
+def test_a_workload_that_is_given_up_has_no_pid_file(source: Left) -> None:
+    source.journal(*COMMITTED)
+    source.set_states("T")
+    (source.stages / "hold").touch()
+    source.settle(RAN)
+    assert not (source.stages / "hold").exists()
+    assert source.told("post-dump") == "0"
+    assert not source.pid_file.exists()
+
+
+def test_another_process_with_its_pid_is_left_alone(source: Left) -> None:
+    source.journal(*COMMITTED, start_time=START - 1)
+    assert source.settle(RAN).outcome is Outcome.GONE
+    assert source.states() == ["S", "S"]
+
+
+def test_after_a_boot_no_process_is_the_workload(source: Left) -> None:
+    source.journal(*FREEZING, boot_id="another")
+    settled = source.settle(UNKNOWN)
+    assert (settled.outcome, settled.pid) == (Outcome.ENDED, None)
+    assert source.states() == ["S", "S"]
+
+
+def test_a_workload_that_somebody_else_stops_is_said_to_be_stopped(source: Left) -> None:
+    source.journal(*FREEZING)
+    source.set_states("t")
+    with pytest.raises(CriuError, match="was told to run on, but is still stopped") as caught:
+        source.settle(UNKNOWN)
+    assert "TracerPid" in caught.value.remedy
+    assert source.host.steps()[-1] == "back"
+
+
+@pytest.mark.parametrize(("side", "outcome"), [(SOURCE, Outcome.BACK), (TARGET, NOT_RUN)])
+@pytest.mark.parametrize("content", [None, "", '{"step": "arm'])
+def test_where_nothing_was_begun_nothing_is_to_be_done(
+    pair: Pair, side: str, outcome: Outcome, content: str | None
+) -> None:
+    host = pair.hosts[side]
+    if content is not None:
+        path = host.here / "lib" / "handoffs" / f"{HANDOFF}.{side}.jsonl"
+        path.parent.mkdir()
+        path.write_text(content)
+    assert pair.settle(side) == Settled(outcome, False, None)
+
+
+# The target
+
+BACK, GONE, HELD, ENDED = Outcome.BACK, Outcome.GONE, Outcome.HELD, Outcome.ENDED
+COMPLETE = ["receiving", "complete"]
+RUN = [*COMPLETE, "run"]
+NOTHING, FROZEN, RUNS = "nothing", "frozen", "runs"
+
+TARGET_ROWS = [
+    # steps after armed, our copy, told, manifest, the source's outcome; our outcome, what is recorded, images then
+    *(([], NOTHING, False, False, peer, NOT_RUN, ["cleared"], False) for peer in (UNKNOWN, BACK)),
+    *((["receiving"], NOTHING, False, False, peer, NOT_RUN, ["cleared"], False) for peer in (UNKNOWN, BACK, ENDED)),
+    *((COMPLETE, NOTHING, False, True, peer, NOT_RUN, ["refused"], True) for peer in (UNKNOWN, HELD, ENDED)),
+    *((COMPLETE, FROZEN, False, True, peer, NOT_RUN, ["refused"], True) for peer in (UNKNOWN, HELD, ENDED)),
+    *((COMPLETE, FROZEN, False, True, peer, NOT_RUN, ["cleared"], False) for peer in (BACK,)),
+    (COMPLETE, NOTHING, False, False, GONE, NOT_RUN, ["refused"], True),
+    *(([*COMPLETE, "dropped"], NOTHING, False, True, peer, NOT_RUN, ["refused"], True) for peer in (UNKNOWN, HELD)),
+    ([*COMPLETE, "dropped"], NOTHING, False, True, BACK, NOT_RUN, ["cleared"], False),
+    *(([*COMPLETE, "refused"], NOTHING, False, True, peer, NOT_RUN, [], True) for peer in (UNKNOWN, HELD, ENDED)),
+    ([*COMPLETE, "refused"], FROZEN, True, True, UNKNOWN, NOT_RUN, ["refused"], True),
+    ([*COMPLETE, "refused"], NOTHING, True, True, BACK, NOT_RUN, ["cleared"], False),
+    *((RUN, NOTHING, True, True, peer, IN_DOUBT, [], True) for peer in (UNKNOWN, HELD, GONE, ENDED)),
+    *((RUN, NOTHING, False, True, peer, NOT_RUN, ["refused"], True) for peer in (UNKNOWN, HELD, ENDED)),
+    *((RUN, FROZEN, told, True, UNKNOWN, NOT_RUN, ["refused"], True) for told in (False, True)),
+    *((RUN, RUNS, True, True, peer, RAN, ["running"], True) for peer in (UNKNOWN, HELD)),
+    (RUN, RUNS, True, True, GONE, RAN, ["running"], False),
+    *(([*RUN, "running"], copy, True, True, UNKNOWN, RAN, [], True) for copy in (RUNS, NOTHING)),
+    *(([*RUN, "running"], copy, True, True, GONE, RAN, [], False) for copy in (RUNS, NOTHING)),
+    *((["receiving", "cleared"], NOTHING, False, False, peer, NOT_RUN, [], True) for peer in (UNKNOWN, BACK, GONE)),
+]
+
+
+@pytest.mark.parametrize(("steps", "copy", "told", "manifest", "peer", "outcome", "recorded", "images"), TARGET_ROWS)
+def test_what_becomes_of_a_target(
+    target: Left,
+    steps: list[str],
+    copy: str,
+    told: bool,
+    manifest: bool,
+    peer: Outcome,
+    outcome: Outcome,
+    recorded: list[str],
+    images: bool,
+) -> None:
+    target.journal(*steps)
+    target.put_images(manifest)
+    if copy != NOTHING:
+        target.restore(copy == RUNS)
+    if told:
+        target.tell("post-restore", "0")
+    before = target.states()
+    looked = target.settle(peer, check_only=True)
+    assert looked.outcome is outcome
+    assert (target.states(), target.host.steps()) == (before, ["armed", *steps]), "a look changes nothing"
+    assert (target.pair.images / "pages-1.img").exists()
+    settled = target.settle(peer)
+    assert (settled.outcome, settled.changed) == (outcome, bool(recorded) or not images)
+    assert looked.changed == settled.changed
+    assert target.host.steps() == ["armed", *steps, *recorded]
+    assert target.states() == (["S"] if copy == RUNS else [""])
+    assert settled.pid == (RESTORED if copy == RUNS else None)
+    assert (target.pair.images / "pages-1.img").exists() == images
+    assert target.host.generations().is_spent("redis", GENERATION) == (outcome is RAN)
+    assert not (target.host.runtime / "identity").exists()
+    if outcome is NOT_RUN and recorded:
+        assert not target.pid_file.exists()
+    again = target.settle(peer)
+    assert (again.outcome, target.states()) == (outcome, settled_states(copy))
+
+
+def settled_states(copy: str) -> list[str]:
+    return ["S"] if copy == RUNS else [""]
+
+
+def test_after_a_boot_nobody_knows_whether_a_copy_has_run(target: Left) -> None:
+    target.journal(*RUN, boot_id="another")
+    target.put_images()
+    target.restore(runs=True)
+    settled = target.settle(GONE)
+    assert (settled.outcome, settled.pid) == (IN_DOUBT, None)
+    assert target.states() == ["S"], "another process with that pid"
+
+
+# Reviving what lives nowhere else
+
+
+@pytest.fixture
+def revived(target: Left, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    calls: list[Any] = []
+
+    def check(request: Any, *_arguments: Any, check_only: bool) -> Any:
+        assert check_only
+        return SimpleNamespace(pid=None, manifest="the manifest")
+
+    def revive(request: Any, manifest: Any, unit: Any, _proc: Any, _runner: Any) -> Any:
+        calls.append((request, manifest, unit, target.told("post-restore"), target.host.steps()[-1]))
+        process = target.host.proc.folder / str(RESTORED)
+        (target.host.criu.parent / TEMPLATE).rename(process)
+        (process / "syscall").write_text("running\n")
+        return SimpleNamespace(pid=RESTORED)
+
+    monkeypatch.setattr(subject, "restore_workload", check)
+    monkeypatch.setattr(subject, "revive", revive)
+    monkeypatch.setattr(subject, "unit_problem", lambda name, runner: None)
+    monkeypatch.setattr(subject, "unit_for", lambda workload, unit, runner: unit)
+    return calls
+
+
+@pytest.mark.parametrize("steps", [COMPLETE, [*COMPLETE, "dropped"], [*COMPLETE, "refused"], RUN])
+def test_images_that_are_all_there_is_come_to_life(target: Left, revived: list[Any], steps: list[str]) -> None:
+    target.journal(*steps, unit="my.service", options={"shell_job": True})
+    target.put_images()
+    assert target.settle(GONE, check_only=True).outcome is RAN
+    assert revived == []
+    settled = target.settle(GONE)
+    assert (settled.outcome, settled.changed, settled.pid) == (RAN, True, RESTORED)
+    ((request, manifest, unit, told, step),) = revived
+    assert (request.images, request.root) == (target.pair.images, str(target.host.box))
+    assert (request.options, request.pid_file) == ({"shell_job": True}, target.pid_file)
+    assert (manifest, unit) == ("the manifest", "my.service")
+    assert (told, step) == ("0", "run"), "whoever comes after a crash must know that it may have run"
+    assert target.host.steps()[-2:] == ["run", "running"]
+    assert not target.pair.images.exists()
+    assert target.host.generations().is_spent("redis", GENERATION)
+    again = target.settle(GONE)
+    assert (again.outcome, again.pid, len(revived)) == (RAN, RESTORED, 1)
+
+
+def test_a_copy_that_came_to_life_is_known_by_its_process(target: Left, revived: list[Any]) -> None:
+    target.journal(*COMPLETE)
+    target.put_images()
+    target.settle(GONE)
+    found = json.loads((target.host.runtime / "restored.json").read_text())
+    assert found == {"pid": RESTORED, "start_time": RESTORED_START}
+
+
+@pytest.mark.usefixtures("revived")
+def test_what_could_not_be_revived_can_be_tried_again(target: Left, monkeypatch: pytest.MonkeyPatch) -> None:
+    target.journal(*COMPLETE)
+    target.put_images()
+    with monkeypatch.context() as patch:
+
+        def fail(*_arguments: Any) -> Any:
+            raise CriuError("It failed.", "See the log.")
+
+        patch.setattr(subject, "revive", fail)
+        with pytest.raises(CriuError, match=r"It failed\."):
+            target.settle(GONE)
+    assert target.told("post-restore") is None, "it is certain that it did not run"
+    assert (target.pair.images / "manifest.json").exists()
+    assert target.settle(GONE).outcome is RAN
+
+
+# An agent or a CRIU that is still there
+
+
+@pytest.fixture
+def criu(target: Left) -> int:
+    pid = RESTORED + 1
+    command = ["/usr/sbin/criu", "restore", "--restore-detached", "--images-dir", str(target.pair.images)]
+    target.host.proc.add(pid, command)
+    return pid
+
+
+def test_a_criu_that_hangs_is_killed_before_anything_is_decided(target: Left, criu: int) -> None:
+    target.journal(*COMPLETE)
+    target.put_images()
+    assert target.settle(UNKNOWN).outcome is NOT_RUN
+    assert target.host.state(criu) == ""
+
+
+def test_a_look_kills_nobody(target: Left, criu: int) -> None:
+    target.journal(*COMPLETE)
+    target.put_images()
+    target.settle(UNKNOWN, check_only=True)
+    assert target.host.state(criu) == "S"
+
+
+def test_if_criu_ends_in_the_last_moment_nobody_is_killed(target: Left, monkeypatch: pytest.MonkeyPatch) -> None:
+    target.journal(*COMPLETE)
+    target.put_images()
+    seen = iter([RESTORED + 1])
+    monkeypatch.setattr(subject, "_PATIENCE", -1.0)
+    monkeypatch.setattr(subject._TargetPlace, "_criu", lambda self: next(seen, None))
+    assert target.settle(UNKNOWN).outcome is NOT_RUN
+
+
+@pytest.mark.parametrize("other", [["criu", "dump"], ["criu", "restore", "--images-dir", "/elsewhere"], ["vi"]])
+def test_another_criu_is_left_alone(target: Left, other: list[str]) -> None:
+    target.host.proc.add(RESTORED + 1, other)
+    target.journal(*COMPLETE)
+    target.put_images()
+    target.settle(UNKNOWN)
+    assert target.host.state(RESTORED + 1) == "S"
+
+
+@pytest.mark.parametrize("in_time", [False, True])
+def test_an_agent_at_work_may_end_and_is_stopped_if_it_does_not(
+    source: Left, monkeypatch: pytest.MonkeyPatch, in_time: bool
+) -> None:
+    source.journal(*COMMITTED)
+    source.set_states("T")
+    (source.stages / "hold").touch()
+    events: list[str] = []
+    alive = [True]
+
+    def follow(folder: Path, seconds: float) -> Any:
+        events.append(f"follow {folder == source.host.runtime} {seconds}")
+        alive[0] = not in_time
+        Journal(HANDOFF, SOURCE, source.host.here / "lib" / "handoffs").record(Step.DONE)
+
+    def stop(folder: Path, seconds: float) -> str:
+        events.append(f"stop {seconds}")
+        return "terminated"
+
+    monkeypatch.setattr(subject, "is_alive", lambda folder: alive[0])
+    monkeypatch.setattr(subject, "follow", follow)
+    monkeypatch.setattr(subject, "ask_to_stop", stop)
+    assert source.settle(UNKNOWN, check_only=True).outcome is HELD
+    assert events == [], "a look disturbs nobody"
+    settled = source.settle(UNKNOWN)
+    assert settled.outcome is GONE, "it has recorded more since"
+    assert source.states() == ["", ""]
+    assert events == ["follow True 0.1", *([] if in_time else ["stop 5.0"])]

@@ -1,0 +1,224 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Mapping
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import start as subject
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE, TARGET, Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import ReceiveRequest, SendRequest
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.start import arm, follow_send, make_certificate, send
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Step
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
+
+SEND = SendRequest("h1", "redis", 1, 2, "s", "t", "192.0.2.1", 5, "PEM", [])
+RECEIVE = ReceiveRequest("h1", "redis", "s", "t", "PEM", "/images", "/root", [])
+DAY = 24 * 3600.0
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    return {"finished": False, "result": None, "progress": {}, "alive": True, **changes}
+
+
+class Agents:
+    """In the place of agent.py: notes what was installed and started, and answers who follows."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
+        self.runtime = runtime
+        self.events: list[Any] = []
+        self.states: list[Mapping[str, Any]] = [state(progress={"port": 4711})]
+        self.alive: set[Path] = set()
+        self.with_systemd = False
+        self.problem: str | None = None
+        monkeypatch.setattr(subject, "install", lambda folder: self.events.append(("install", folder)))
+        monkeypatch.setattr(subject, "start", lambda *arguments: self.events.append(("start", *arguments[:4])))
+        monkeypatch.setattr(subject, "follow", self._follow)
+        monkeypatch.setattr(subject, "is_alive", lambda folder: folder in self.alive)
+        monkeypatch.setattr(subject, "has_systemd", lambda: self.with_systemd)
+        monkeypatch.setattr(subject, "unit_problem", lambda unit, runner: self.problem)
+
+    def _follow(self, folder: Path, seconds: float) -> Any:
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+
+@pytest.fixture
+def agents(monkeypatch: pytest.MonkeyPatch, host: Path) -> Agents:
+    return Agents(monkeypatch, host / "run" / "handoff")
+
+
+def test_the_key_stays_here_and_the_certificate_is_the_same_when_asked_again(agents: Agents) -> None:
+    pem = make_certificate("h1", SOURCE, SubprocessRunner())
+    assert pem.startswith("-----BEGIN CERTIFICATE-----")
+    assert "PRIVATE" not in pem
+    assert make_certificate("h1", SOURCE, SubprocessRunner()) == pem
+    folder = agents.runtime / "h1.source" / "identity"
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
+        "certificate.pem": 0o600,
+        "key.pem": 0o600,
+    }
+
+
+def test_a_name_that_is_none_is_refused_before_anything_is_made(agents: Agents) -> None:
+    with pytest.raises(CriuError, match="cannot be the name of a handoff"):
+        make_certificate("../x", SOURCE, SubprocessRunner())
+    assert not agents.runtime.exists()
+
+
+def test_the_target_is_armed_and_says_where_it_listens(agents: Agents, tmp_path: Path) -> None:
+    folders = {"k1": str(tmp_path / "a" / "b")}
+    request = replace(RECEIVE, folders=folders, claims=["/srv/data"])
+    agents.states.insert(0, state())
+    port, pem = arm(request, SubprocessRunner())
+    folder = agents.runtime / "h1.target"
+    assert port == 4711
+    assert pem == (folder / "identity" / "certificate.pem").read_text()
+    assert agents.events == [
+        ("install", folder),
+        ("start", folder, subject.receiver.__name__, None, subject.properties()),
+    ]
+    assert ReceiveRequest(**read_json(folder / "request.json")) == request
+    assert (folder / "request.json").stat().st_mode & 0o777 == 0o600
+    assert Path(folders["k1"]).stat().st_mode & 0o777 == 0o700
+    assert Contents().belongs_to("/srv/data", "redis")
+
+
+def test_with_systemd_the_target_has_a_unit_of_the_workload_s(agents: Agents) -> None:
+    agents.with_systemd = True
+    arm(RECEIVE, SubprocessRunner())
+    arm(replace(RECEIVE, unit="my"), SubprocessRunner())
+    assert [event[3] for event in agents.events if event[0] == "start"] == ["criu-redis.service", "my.service"]
+
+
+def test_a_unit_that_is_taken_is_found_before_anything_is_started(agents: Agents) -> None:
+    agents.with_systemd = True
+    agents.problem = "The unit criu-redis.service is active here."
+    with pytest.raises(CriuError, match=r"criu-redis\.service is active here"):
+        arm(RECEIVE, SubprocessRunner())
+    assert agents.events == []
+
+
+def test_a_target_that_ends_at_once_is_told_with_its_own_words(agents: Agents) -> None:
+    result = {"reason": "The port is taken.", "remedy": "Take another.", "facts": {"port": 5}}
+    agents.states = [state(finished=True, result=result, alive=False)]
+    with pytest.raises(CriuError, match=r"The port is taken\.") as caught:
+        arm(RECEIVE, SubprocessRunner())
+    assert (caught.value.remedy, caught.value.facts) == ("Take another.", {"port": 5})
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_target_that_says_nothing_is_not_waited_for_for_ever(
+    agents: Agents, alive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "_ARM_SECONDS", 0.05 if alive else 60.0)
+    agents.states = [state(alive=alive)]
+    with pytest.raises(CriuError, match="did not get ready") as caught:
+        arm(RECEIVE, SubprocessRunner())
+    assert str(agents.runtime / "h1.target" / "agent.log") in caught.value.remedy
+
+
+@pytest.mark.parametrize(("with_systemd", "unit"), [(False, None), (True, "criu-send-h1.service")])
+def test_the_sender_is_started(agents: Agents, with_systemd: bool, unit: str | None) -> None:
+    agents.with_systemd = with_systemd
+    folder = agents.runtime / "h1.source"
+    folder.mkdir(parents=True)
+    send(SEND, SubprocessRunner())
+    ((_word, installed), (_start, started, entry, named, properties)) = agents.events
+    assert (installed, started, entry, named) == (folder, folder, subject.sender.__name__, unit)
+    assert "KillMode=process" in properties, "CRIU holds the tasks also when the sender is killed"
+    assert replace(SendRequest(**read_json(folder / "request.json")), copies=()) == SEND
+
+
+@pytest.mark.parametrize("how", ["alive", "journal"])
+def test_a_second_call_starts_no_second_sender(agents: Agents, how: str) -> None:
+    folder = agents.runtime / "h1.source"
+    folder.mkdir(parents=True)
+    if how == "alive":
+        agents.alive.add(folder)
+    else:
+        Journal("h1", SOURCE).begin({})
+    send(SEND, SubprocessRunner())
+    assert agents.events == []
+    assert follow_send("h1", 1.0) == state(progress={"port": 4711})
+
+
+# What is removed when the next handoff is prepared
+
+
+def leave(agents: Agents, name: str, age: float) -> Path:
+    folder = agents.runtime / name
+    folder.mkdir(parents=True)
+    (folder / "hold").touch()
+    os.utime(folder, (time.time() - age, time.time() - age))
+    return folder
+
+
+def settled(handoff: str, side: str, *steps: Step) -> None:
+    journal = Journal(handoff, side)
+    journal.begin({})
+    for step in steps:
+        journal.record(step)
+
+
+def test_old_folders_of_what_is_settled_go(agents: Agents) -> None:
+    settled("old", SOURCE, Step.BACK)
+    settled("old", TARGET, Step.RUNNING)
+    settled("new", SOURCE, Step.BACK)
+    old = [leave(agents, name, 2 * DAY) for name in ("old.source", "old.target", "nobody.source")]
+    new = leave(agents, "new.source", DAY / 2)
+    make_certificate("next", SOURCE, SubprocessRunner())
+    assert [folder for folder in old if folder.exists()] == []
+    assert new.exists()
+
+
+@pytest.mark.parametrize(
+    ("side", "steps"),
+    [
+        (SOURCE, [Step.FREEZING]),
+        (SOURCE, [Step.FREEZING, Step.COMMITTED]),
+        (TARGET, [Step.RUN]),
+        (TARGET, [Step.DROPPED]),
+    ],
+)
+def test_what_is_not_settled_is_never_removed(agents: Agents, side: str, steps: list[Step]) -> None:
+    settled("old", side, *steps)
+    folder = leave(agents, f"old.{side}", 300 * DAY)
+    make_certificate("next", SOURCE, SubprocessRunner())
+    assert (folder / "hold").exists(), "CRIU waits in it, and the settlement needs it"
+
+
+def test_an_agent_that_is_at_work_keeps_its_folder(agents: Agents) -> None:
+    folder = leave(agents, "old.source", 2 * DAY)
+    agents.alive.add(folder)
+    make_certificate("next", SOURCE, SubprocessRunner())
+    assert folder.exists()
+
+
+def test_old_locks_and_strange_names_are_no_folders_of_handoffs(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Up to Python 3.10 a pattern with a slash at its end finds files too.
+    agents.runtime.mkdir(parents=True)
+    lock = agents.runtime / "redis.source.lock"
+    lock.write_text("1\n")
+    os.utime(lock, (1, 1))
+    strange = leave(agents, "-.source", 2 * DAY)
+
+    def look(folder: Path) -> bool:
+        assert folder.is_dir()
+        return False
+
+    monkeypatch.setattr(subject, "is_alive", look)
+    make_certificate("next", SOURCE, SubprocessRunner())
+    assert lock.exists()
+    assert strange.exists()
