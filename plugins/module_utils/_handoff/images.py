@@ -10,8 +10,8 @@ to the network without a file in between. Why this way: docs/handoff.md.
 
 from __future__ import annotations
 
-import contextlib
 import array
+import contextlib
 import fcntl
 import os
 import re

@@ -9,6 +9,7 @@ it may run (owner.py). Nothing here decides what is safe: states.py does.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import shutil
@@ -47,7 +48,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report, hold_lock
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, Listener, LinkLost
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, Listener
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Decompressor, require
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Store, read_frames
@@ -384,7 +385,8 @@ class Receiver:
                 self._store.reserve(fields["memory"])
 
     def _frames(self, _descriptor: int) -> None:
-        assert self._take is not None and self._stream is not None
+        assert self._take is not None
+        assert self._stream is not None
         try:
             ended = self._take()
         except Exception as error:
@@ -417,7 +419,8 @@ class Receiver:
     # Restoring.
 
     def _restore(self) -> None:
-        assert self._stages is not None and self._manifest is not None
+        assert self._stages is not None
+        assert self._manifest is not None
         request = self._restore_request
         # The digests are for whoever reads the image set later; CRIU leaves a core free meanwhile.
         self._loop.in_background(lambda: digests(self._images), self._digested)
@@ -467,7 +470,8 @@ class Receiver:
         self._maybe_restored()
 
     def _stage_asked(self, _descriptor: int) -> None:
-        assert self._stages is not None and self._manifest is not None
+        assert self._stages is not None
+        assert self._manifest is not None
         asked = self._stages.asked()
         if asked is None:
             return
@@ -496,7 +500,8 @@ class Receiver:
             self._happen(Event.RESTORED)
 
     def _send_ready(self) -> None:
-        assert self._control is not None and self._identity is not None
+        assert self._control is not None
+        assert self._identity is not None
         fields = {
             "pid": self._identity.pid,
             "start_time": self._identity.start_time,
@@ -515,7 +520,8 @@ class Receiver:
         self._happen(Event.RUN)
 
     def _let_go(self) -> None:
-        assert self._stages is not None and self._identity is not None
+        assert self._stages is not None
+        assert self._identity is not None
         self._timings.begin("resume")
         try:
             self._notifier.hand_over(self._identity.pid)
@@ -526,7 +532,8 @@ class Receiver:
         self._stages.answer(POST_RESTORE, True)
 
     def _send_running(self) -> None:
-        assert self._control is not None and self._identity is not None
+        assert self._control is not None
+        assert self._identity is not None
         self._control.send(Message("running", {"pid": self._identity.pid, "timings": self._timings.as_dict()}))
 
     def _send_failed(self) -> None:
@@ -544,10 +551,8 @@ class Receiver:
         if self._identity is not None:
             if lives(self._identity, self._proc):
                 for pid in self._proc.tree(self._identity.pid):
-                    try:
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                    except ProcessLookupError:
-                        pass
             remove_record(self._restore_request)
 
     def _remove_images(self) -> None:
@@ -561,7 +566,8 @@ class Receiver:
 
     def _end(self) -> None:
         if self._state is Target.RUNNING:
-            assert self._manifest is not None and self._identity is not None
+            assert self._manifest is not None
+            assert self._identity is not None
             try:
                 Generations().spend(self._request.workload, self._manifest.generation)
                 self._notifier.confirm(self._identity.pid)

@@ -9,6 +9,7 @@ does, and this file must do what it says in the order in which it says it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -55,6 +56,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
     source_after,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.timing import Timings
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Command,
@@ -63,7 +65,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     SubprocessRunner,
     prepare_process,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 
 _CONNECT_SECONDS = 15.0
 _PREPARE_SECONDS = 120.0
@@ -528,27 +529,21 @@ class Sender:
 
     def _send_abort(self) -> None:
         if self._control is not None:
-            try:
+            with contextlib.suppress(LinkLost):  # then the target hears of it by handoff_settle
                 self._control.send(Message("abort", {"reason": self._reason.message if self._reason else ""}))
-            except LinkLost:
-                pass  # then the target hears of it by handoff_settle
 
     def _send_gone(self) -> None:
         assert self._control is not None
-        try:
+        with contextlib.suppress(LinkLost):  # it runs there, and that is all that counts
             self._control.send(Message("gone"))
             self._control.finish()
-        except LinkLost:
-            pass  # it runs there, and that is all that counts
 
     def _signal_tree(self, number: int) -> None:
         if not lives(self._identity, self._proc):
             return
         for pid in self._proc.tree(self._request.pid):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                pass
 
     def _kill_tree(self) -> None:
         self._signal_tree(signal.SIGKILL)

@@ -1,7 +1,7 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A broken handoff, brought to its end on one host: what is true here is found out, `states` decides, this carries it out.
+"""A broken handoff, brought to its end on one host: what is true is found out, `states` decides, this carries it out.
 
 Settle the target first, then the source with the target's outcome, then the target again with the source's. Each of it
 may be done again at any time.
@@ -9,13 +9,14 @@ may be done again at any time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED, read_manifest
@@ -146,10 +147,8 @@ class _Place:
         if identity is None or not lives(identity, self.proc):
             return
         for pid in self.proc.tree(identity.pid):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                pass
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
         until = time.monotonic() + _PATIENCE
