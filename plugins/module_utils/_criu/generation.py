@@ -124,7 +124,10 @@ def _parsed(record: Any) -> dict[str, _Entry]:
 def _parsed_entry(name: str, value: Any) -> _Entry:
     if not isinstance(value, dict) or set(value) != {"generation", "spent"}:
         raise ValueError(f"what it says of {name} is no pair of generation and spent")
-    # Not isinstance, because True is an int.
-    if any(type(number) is not int for number in value.values()) or not 0 <= value["spent"] <= value["generation"]:
+    # True is an int too.
+    if (
+        any(isinstance(number, bool) or not isinstance(number, int) for number in value.values())
+        or not 0 <= value["spent"] <= value["generation"]
+    ):
         raise ValueError(f"what it says of {name} are no numbers that can be")
     return _Entry(**value)

@@ -153,8 +153,9 @@ def verify_files(images: Path, manifest: Manifest) -> None:
 
 
 def _check_shape(manifest: Manifest) -> None:
-    if type(manifest.generation) is not int or manifest.generation < 0:  # not isinstance, because True is an int
-        raise ValueError(f"its generation {manifest.generation!r} is no number")
+    generation = manifest.generation
+    if isinstance(generation, bool) or not isinstance(generation, int) or generation < 0:  # True is an int too
+        raise ValueError(f"its generation {generation!r} is no number")
     files = manifest.files
     if not isinstance(files, dict) or not all(
         isinstance(entry, dict) and isinstance(entry.get("size"), int) and isinstance(entry.get("sha256"), str)

@@ -116,7 +116,8 @@ def start(folder: Path, entry: str, unit: str | None, properties: Sequence[str],
 def run(entry: str, folder: str) -> int:
     """Be the agent: what the new process does first. Gives its exit status."""
     stat = Proc().stat(os.getpid())
-    assert stat is not None
+    if stat is None:
+        raise AssertionError
     who = {"pid": stat.pid, "start_time": stat.start_time}
     _write(Path(folder) / AGENT, {**who, "started": False})
     main: Callable[[str], int] = importlib.import_module(entry).main

@@ -64,7 +64,8 @@ class Decompressor:
         """Fill the view; 0 at the end."""
         if self._process is None:
             return self._receive(view)
-        assert self._process.stdout is not None
+        if self._process.stdout is None:
+            raise AssertionError
         return os.readv(self._process.stdout.fileno(), [view])
 
     def fileno(self) -> int | None:
@@ -76,12 +77,15 @@ class Decompressor:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            assert self._process.stdout is not None
+            if self._process.stdout is None:
+                raise AssertionError
             self._process.stdout.close()
 
     def _feed(self) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
+        if self._process is None:
+            raise AssertionError
+        if self._process.stdin is None:
+            raise AssertionError
         view = memoryview(bytearray(_CHUNK))
         try:
             while True:
@@ -104,7 +108,8 @@ class _Filter:
         self._thread.start()
 
     def feed(self, data: memoryview) -> None:
-        assert self._process.stdin is not None
+        if self._process.stdin is None:
+            raise AssertionError
         try:
             _write_all(self._process.stdin.fileno(), data)
         except OSError as error:
@@ -113,7 +118,8 @@ class _Filter:
             raise self._error or CriuError(f"{self._process.args!r} ended too early: {error}.") from error
 
     def finish(self) -> None:
-        assert self._process.stdin is not None
+        if self._process.stdin is None:
+            raise AssertionError
         self._process.stdin.close()
         self._thread.join()
         if self._error is not None:
@@ -122,7 +128,8 @@ class _Filter:
             raise CriuError(f"Compression failed with exit status {self._process.returncode}.", "Send uncompressed.")
 
     def _drain(self) -> None:
-        assert self._process.stdout is not None
+        if self._process.stdout is None:
+            raise AssertionError
         view = memoryview(bytearray(_CHUNK))
         try:
             while True:

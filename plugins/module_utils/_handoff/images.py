@@ -114,7 +114,8 @@ class Capture:
         self._selector.register(self._connection, selectors.EVENT_READ, self._take_image)
 
     def _take_image(self, _descriptor: int) -> None:
-        assert self._connection is not None
+        if self._connection is None:
+            raise AssertionError
         header = self._connection.recv(4, socket.MSG_WAITALL)
         if len(header) < 4:  # CRIU has no more images
             self._selector.unregister(self._connection)

@@ -285,7 +285,8 @@ class Receiver:
         )
 
     def _heard(self, _descriptor: int) -> None:
-        assert self._control is not None
+        if self._control is None:
+            raise AssertionError
         try:
             message = self._control.receive(_END_SECONDS)
         except LinkLost as error:
@@ -305,7 +306,8 @@ class Receiver:
             self._answer(message)
 
     def _answer(self, message: Message) -> None:
-        assert self._control is not None
+        if self._control is None:
+            raise AssertionError
         try:
             if message.kind == "prepare":
                 self._prepare(message.fields)
@@ -385,8 +387,10 @@ class Receiver:
                 self._store.reserve(fields["memory"])
 
     def _frames(self, _descriptor: int) -> None:
-        assert self._take is not None
-        assert self._stream is not None
+        if self._take is None:
+            raise AssertionError
+        if self._stream is None:
+            raise AssertionError
         try:
             ended = self._take()
         except Exception as error:
@@ -419,8 +423,10 @@ class Receiver:
     # Restoring.
 
     def _restore(self) -> None:
-        assert self._stages is not None
-        assert self._manifest is not None
+        if self._stages is None:
+            raise AssertionError
+        if self._manifest is None:
+            raise AssertionError
         request = self._restore_request
         # The digests are for whoever reads the image set later; CRIU leaves a core free meanwhile.
         self._loop.in_background(lambda: digests(self._images), self._digested)
@@ -453,7 +459,8 @@ class Receiver:
             self._happen(Event.CRIU_ENDED)
 
     def _has_resumed(self, returncode: int) -> bool:
-        assert self._identity is not None
+        if self._identity is None:
+            raise AssertionError
         if returncode == 0:
             return True
         return lives(self._identity, self._proc) and not is_in_restorer(self._identity.pid, self._proc)
@@ -462,7 +469,8 @@ class Receiver:
         if error is not None:
             self._fail(error)
             return
-        assert self._manifest is not None
+        if self._manifest is None:
+            raise AssertionError
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         self._manifest = replace(self._manifest, files=result, created=now)
         write_manifest(self._images, self._manifest)
@@ -470,8 +478,10 @@ class Receiver:
         self._maybe_restored()
 
     def _stage_asked(self, _descriptor: int) -> None:
-        assert self._stages is not None
-        assert self._manifest is not None
+        if self._stages is None:
+            raise AssertionError
+        if self._manifest is None:
+            raise AssertionError
         asked = self._stages.asked()
         if asked is None:
             return
@@ -500,8 +510,10 @@ class Receiver:
             self._happen(Event.RESTORED)
 
     def _send_ready(self) -> None:
-        assert self._control is not None
-        assert self._identity is not None
+        if self._control is None:
+            raise AssertionError
+        if self._identity is None:
+            raise AssertionError
         fields = {
             "pid": self._identity.pid,
             "start_time": self._identity.start_time,
@@ -520,8 +532,10 @@ class Receiver:
         self._happen(Event.RUN)
 
     def _let_go(self) -> None:
-        assert self._stages is not None
-        assert self._identity is not None
+        if self._stages is None:
+            raise AssertionError
+        if self._identity is None:
+            raise AssertionError
         self._timings.begin("resume")
         try:
             self._notifier.hand_over(self._identity.pid)
@@ -532,8 +546,10 @@ class Receiver:
         self._stages.answer(POST_RESTORE, True)
 
     def _send_running(self) -> None:
-        assert self._control is not None
-        assert self._identity is not None
+        if self._control is None:
+            raise AssertionError
+        if self._identity is None:
+            raise AssertionError
         self._control.send(Message("running", {"pid": self._identity.pid, "timings": self._timings.as_dict()}))
 
     def _send_failed(self) -> None:
@@ -544,7 +560,8 @@ class Receiver:
         self._control.send(Message("failed", fields))
 
     def _kill(self) -> None:
-        assert self._stages is not None
+        if self._stages is None:
+            raise AssertionError
         if self._criu_runs:
             # If CRIU waits for us, it kills what it has restored; if not, it hears of it when it comes there.
             self._stages.answer(POST_RESTORE, False)
@@ -566,8 +583,10 @@ class Receiver:
 
     def _end(self) -> None:
         if self._state is Target.RUNNING:
-            assert self._manifest is not None
-            assert self._identity is not None
+            if self._manifest is None:
+                raise AssertionError
+            if self._identity is None:
+                raise AssertionError
             try:
                 Generations().spend(self._request.workload, self._manifest.generation)
                 self._notifier.confirm(self._identity.pid)

@@ -248,7 +248,8 @@ class Sender:
         )
 
     def _heard(self, _descriptor: int) -> None:
-        assert self._control is not None
+        if self._control is None:
+            raise AssertionError
         try:
             message = self._control.receive(_END_SECONDS)
         except LinkLost as error:
@@ -342,7 +343,8 @@ class Sender:
         self._run_hooks("before_freeze")
         self._ask(Message("freezing"))
         self._loop.watch(self._control, self._heard, self._control.has_pending)
-        assert self._stages is not None
+        if self._stages is None:
+            raise AssertionError
         self._loop.watch(self._stages, self._stage_asked)
         if self._images is not None:
             self._compressor = Compressor(request.compression, Limit(request.bandwidth_limit, self._images.send_bytes))
@@ -368,7 +370,8 @@ class Sender:
         )
 
     def _ask(self, message: Message) -> None:
-        assert self._control is not None
+        if self._control is None:
+            raise AssertionError
         self._control.send(message)
         answer = self._control.receive(_PREPARE_SECONDS)
         if answer.kind == "failed":
@@ -377,7 +380,8 @@ class Sender:
 
     def _with_the_target_s_words(self, error: CriuError) -> CriuError:
         # rsync here only sees that the other end is gone; the other end knows why.
-        assert self._control is not None
+        if self._control is None:
+            raise AssertionError
         try:
             answer = self._control.receive(2.0)
         except CriuError:
@@ -389,7 +393,8 @@ class Sender:
 
     def _dump(self) -> None:
         request = self._request
-        assert self._stages is not None
+        if self._stages is None:
+            raise AssertionError
         images = Path(request.images) if self._capture is None and request.images else self._folder / "dump"
         remove_log(images / DUMP_LOG)
         argv = dump_command(
@@ -426,7 +431,8 @@ class Sender:
             self._kill_tree()
 
     def _stage_asked(self, _descriptor: int) -> None:
-        assert self._stages is not None
+        if self._stages is None:
+            raise AssertionError
         if self._stages.asked() is None:
             return
         self._asked = True
@@ -447,7 +453,8 @@ class Sender:
         if self._capture is not None and self._compressor is not None:
             self._capture.finish(_PIPES_SECONDS)
             self._compressor.finish()
-            assert self._images is not None
+            if self._images is None:
+                raise AssertionError
             self._images.finish()
         self._has_all_images = True
         self._complete()
@@ -475,7 +482,8 @@ class Sender:
     def _complete(self) -> None:
         if not (self._has_all_images and self._has_all_files) or self._state is not Source.HELD:
             return
-        assert self._control is not None
+        if self._control is None:
+            raise AssertionError
         checksums = self._capture.checksums if self._capture else checksums_of(Path(self._request.images or ""))
         self._sent = sum(sums[0] for sums in checksums.values())
         try:
@@ -490,7 +498,8 @@ class Sender:
         self._happen(Event.SENT)
 
     def _keep_frozen(self) -> None:
-        assert self._stages is not None
+        if self._stages is None:
+            raise AssertionError
         # A pending stop takes effect if CRIU, which traces the tasks, is gone; while it is there it changes nothing.
         self._frozen_for_good = True
         self._signal_tree(signal.SIGSTOP)
@@ -501,12 +510,14 @@ class Sender:
             raise CriuError("CRIU let the workload go before the target was told to run.", "Start the handoff again.")
 
     def _send_run(self) -> None:
-        assert self._control is not None
+        if self._control is None:
+            raise AssertionError
         self._loop.set_deadline(self._request.run_seconds)
         self._control.send(Message("run"))
 
     def _give_up(self) -> None:
-        assert self._stages is not None
+        if self._stages is None:
+            raise AssertionError
         self._timings.begin("let_go")
         if self._criu_runs:
             self._stages.answer(POST_DUMP, True)
@@ -514,7 +525,8 @@ class Sender:
             self._kill_tree()
 
     def _run_on(self) -> None:
-        assert self._stages is not None
+        if self._stages is None:
+            raise AssertionError
         if self._frozen_for_good:
             # A pending SIGCONT takes a pending SIGSTOP away (signal(7)).
             self._signal_tree(signal.SIGCONT)
@@ -533,7 +545,8 @@ class Sender:
                 self._control.send(Message("abort", {"reason": self._reason.message if self._reason else ""}))
 
     def _send_gone(self) -> None:
-        assert self._control is not None
+        if self._control is None:
+            raise AssertionError
         with contextlib.suppress(LinkLost):  # it runs there, and that is all that counts
             self._control.send(Message("gone"))
             self._control.finish()
@@ -561,7 +574,8 @@ class Sender:
             until = time.monotonic() + _END_SECONDS
             while lives(self._identity, self._proc) and time.monotonic() < until:
                 time.sleep(0.005)
-            assert self._stages is not None
+            if self._stages is None:
+                raise AssertionError
             try:
                 for left in (self._request.pid_file, self._stages.folder / "hold"):
                     if left is not None:

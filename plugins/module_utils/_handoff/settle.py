@@ -200,7 +200,8 @@ class _SourcePlace(_Place):
     def _give_up(self) -> None:
         self._answer(True)
         identity = self.identity()
-        assert identity is not None
+        if identity is None:
+            raise AssertionError
         time.sleep(0.2)
         if lives(identity, self.proc):
             self.signal_tree(signal.SIGKILL)

@@ -181,14 +181,16 @@ TARGET: Mapping[tuple[Target, Event], Entry] = {
 def source_after(state: Source, event: Event) -> tuple[Source, Sequence[Action]]:
     """The sender's next state, and what is to be done on the way there."""
     following, actions = SOURCE.get((state, event), (state, ()))
-    assert isinstance(following, Source)
+    if not isinstance(following, Source):
+        raise AssertionError
     return following, actions
 
 
 def target_after(state: Target, event: Event) -> tuple[Target, Sequence[Action]]:
     """The receiver's next state, and what is to be done on the way there."""
     following, actions = TARGET.get((state, event), (state, ()))
-    assert isinstance(following, Target)
+    if not isinstance(following, Target):
+        raise AssertionError
     return following, actions
 
 

@@ -271,7 +271,7 @@ def test_ipv6_is_as_good(open_door: Callable[..., Door], listens: str, reached: 
 
 
 def test_the_welcome_has_a_new_ticket_and_what_the_target_says_of_itself(open_door: Callable[..., Door]) -> None:
-    answers = [open_door().connect().fields for _ in range(2)]
+    answers = [open_door().connect().fields for _turn in range(2)]
     for answer in answers:
         assert {**answer, "ticket": ""} == {**WELCOME, "ticket": ""}
         assert len(bytes.fromhex(answer["ticket"])) == 32
@@ -398,7 +398,7 @@ def test_the_control_connection_is_accepted_once_even_if_two_ask_at_the_same_tim
         except Refused:
             results.append("refused")
 
-    threads = [threading.Thread(target=come) for _ in range(8)]
+    threads = [threading.Thread(target=come) for _turn in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -552,7 +552,7 @@ def test_what_is_there_after_the_deadline_is_too_late(pair: tuple[Channel, Chann
 def test_many_idle_connections_keep_the_true_one_out_no_longer_than_the_limit(open_door: Callable[..., Door]) -> None:
     door = open_door(seconds=1)
     with contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(door.raw()) for _ in range(17)]
+        idle = [stack.enter_context(door.raw()) for _turn in range(17)]
         assert ended(idle[16], 0.5), "the seventeenth is one too many and closed at once"
         assert door.logged("too many are at the door")
         door.listener._seconds = 5
@@ -566,7 +566,7 @@ def test_many_idle_connections_keep_the_true_one_out_no_longer_than_the_limit(op
 def test_sixteen_connections_are_not_too_many(open_door: Callable[..., Door]) -> None:
     door = open_door(seconds=10)
     with contextlib.ExitStack() as stack:
-        for _ in range(15):
+        for _turn in range(15):
             stack.enter_context(door.raw())
         door.enter()
     assert not any("too many" in line for line in door.log)
@@ -707,7 +707,7 @@ def test_a_cut_without_an_end_is_a_lost_link(pair: tuple[Channel, Channel]) -> N
     source.close()
     view = memoryview(bytearray(3))
     assert target.receive_into(view, 10) == 3
-    for _ in range(2):
+    for _turn in range(2):
         with pytest.raises(LinkLost, match="without the peer's having ended it") as caught:
             target.receive_into(view, 10)
         assert caught.value.remedy
@@ -723,14 +723,14 @@ def test_an_end_is_seen_and_stays_while_the_other_direction_is_open(pair: tuple[
     source.finish()
     view = memoryview(bytearray(100))
     assert target.receive_into(view, 10) == 3
-    for _ in range(2):
+    for _turn in range(2):
         assert target.receive_into(view, 10) == 0
     assert target.has_pending()
     with pytest.raises(LinkLost, match="ended"):
         target.receive(10)
     target.send(Message("gone"))
     target.finish()
-    assert [source.receive(10).kind for _ in range(2)] == ["bye", "gone"]
+    assert [source.receive(10).kind for _turn in range(2)] == ["bye", "gone"]
     assert source.receive_into(view, 10) == 0
 
 
@@ -957,7 +957,7 @@ def test_one_direction_goes_on_while_the_other_is_full(pumped: tuple[socket.sock
     left, right = pumped
     writer = write_all(left, bytes(10 * MIB))
     time.sleep(0.1)
-    for _ in range(20):
+    for _turn in range(20):
         right.sendall(b"x" * 1000)
         assert left.recv(1000, socket.MSG_WAITALL) == b"x" * 1000
     right.shutdown(socket.SHUT_WR)

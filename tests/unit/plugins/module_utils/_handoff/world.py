@@ -631,5 +631,5 @@ def settle_again(world: World, machines: Machines = STANDARD) -> World:
     """One more settlement, undisturbed, of a world that is settled already."""
     world = world._replace(settled=None, settling=Settling(BOTH))
     while world.settling:
-        _, world = [*_criu_steps(world), *_settlement_steps(world, machines)][0]
+        _name, world = [*_criu_steps(world), *_settlement_steps(world, machines)][0]
     return world._replace(settled=None)
