@@ -153,7 +153,7 @@ def verify_files(images: Path, manifest: Manifest) -> None:
 
 
 def _check_shape(manifest: Manifest) -> None:
-    generation = manifest.generation
+    generation: Any = manifest.generation
     if isinstance(generation, bool) or not isinstance(generation, int) or generation < 0:  # True is an int too
         raise ValueError(f"its generation {generation!r} is no number")
     files = manifest.files

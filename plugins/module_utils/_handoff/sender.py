@@ -571,18 +571,7 @@ class Sender:
 
     def _end(self) -> None:
         if self._state is Source.DONE:
-            until = time.monotonic() + _END_SECONDS
-            while lives(self._identity, self._proc) and time.monotonic() < until:
-                time.sleep(0.005)
-            if self._stages is None:
-                raise AssertionError
-            try:
-                for left in (self._request.pid_file, self._stages.folder / "hold"):
-                    if left is not None:
-                        Path(left).unlink(missing_ok=True)
-                Generations().spend(self._request.workload, self._manifest.generation)
-            except (OSError, CriuError) as error:  # it has moved all the same
-                self._note(error)
+            self._tidy_up_after_the_workload()
         elif self._has_made_images:
             shutil.rmtree(self._request.images or "", ignore_errors=True)
         if self._files is not None:
@@ -591,6 +580,20 @@ class Sender:
         for channel in (self._control, self._images):
             if channel is not None:
                 channel.close()
+
+    def _tidy_up_after_the_workload(self) -> None:
+        if self._stages is None:
+            raise AssertionError
+        until = time.monotonic() + _END_SECONDS
+        while lives(self._identity, self._proc) and time.monotonic() < until:
+            time.sleep(0.005)
+        try:
+            for left in (self._request.pid_file, self._stages.folder / "hold"):
+                if left is not None:
+                    Path(left).unlink(missing_ok=True)
+            Generations().spend(self._request.workload, self._manifest.generation)
+        except (OSError, CriuError) as error:  # it has moved all the same
+            self._note(error)
 
     def _run_hooks(self, moment: str) -> None:
         environment = self._hook_environment()
