@@ -230,8 +230,8 @@ def _source(name: str) -> str:
         text = read(name) if read is not None else None
     except (ImportError, OSError):
         text = None
-    if text is None and not getattr(spec, "has_location", False) and hasattr(sys.modules[name], "__path__"):
-        # A package without a file of its own.
+    if text is None and hasattr(sys.modules[name], "__path__"):
+        # A package without a file of its own, whatever its loader makes of that.
         return ""
     if text is None:
         raise CriuError(
