@@ -75,8 +75,7 @@ def install(folder: Path) -> Path:
     files: dict[str, str] = {}
     for name in sorted(name for name in sys.modules if name == _CODE or name.startswith(f"{_CODE}.")):
         path = name.replace(".", "/")
-        is_package = hasattr(sys.modules[name], "__path__")
-        files[f"{path}/__init__.py" if is_package else f"{path}.py"] = _source(name)
+        files[f"{path}/__init__.py" if _is_package(name) else f"{path}.py"] = _source(name)
         parts = name.split(".")
         for length in range(1, len(parts)):
             files.setdefault(f"{'/'.join(parts[:length])}/__init__.py", "")
@@ -223,6 +222,11 @@ def hold_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _is_package(name: str) -> bool:
+    # Ansible's own loader gives every module a path, but those that are no packages an empty one.
+    return bool(getattr(sys.modules[name], "__path__", None))
+
+
 def _source(name: str) -> str:
     spec = getattr(sys.modules[name], "__spec__", None)
     read = getattr(getattr(spec, "loader", None), "get_source", None)
@@ -230,7 +234,7 @@ def _source(name: str) -> str:
         text = read(name) if read is not None else None
     except (ImportError, OSError):
         text = None
-    if text is None and hasattr(sys.modules[name], "__path__"):
+    if text is None and _is_package(name):
         # A package without a file of its own, whatever its loader makes of that.
         return ""
     if text is None:
@@ -239,7 +243,8 @@ def _source(name: str) -> str:
             "Install the collection anew on the controller (ansible-galaxy collection install --force fleet.criu).",
             {"module": name},
         )
-    return str(text)
+    # Ansible's own loader gives bytes.
+    return text.decode("utf-8") if isinstance(text, bytes) else str(text)
 
 
 def _service(argv: Sequence[str], unit: str, properties: Sequence[str]) -> list[str]:
