@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 _SECONDS = 1.0
+# The module is called again after so many looks at most: it also finds out that the sender was killed.
+_LOOKS = 20
 _MIB = 1 << 20
 
 display = Display()
@@ -31,11 +35,27 @@ class ActionModule(ActionBase):
             return self._call(arguments, task_vars)
         result = self._call({**arguments, "wait": _SECONDS}, task_vars)
         pace = _Pace()
+        workload = str(arguments.get("workload"))
         while result.get("finished") is False:
-            display.display(pace.line(str(arguments.get("workload")), result.get("progress") or {}))
+            display.display(pace.line(workload, result.get("progress") or {}))
+            for progress in self._looks(result.get("folder")):
+                display.display(pace.line(workload, progress))
             following = {"handoff": arguments.get("handoff"), "state": "followed", "wait": _SECONDS}
             result = self._call(following, task_vars)
         return result
+
+    def _looks(self, folder: str | None) -> Iterator[Mapping[str, Any]]:
+        # A module costs the source half a second of processor time, and its workload is frozen.
+        for _number in range(_LOOKS if folder else 0):
+            time.sleep(_SECONDS)
+            progress, result = (shlex.quote(f"{folder}/{name}.json") for name in ("progress", "result"))
+            seen = self._low_level_execute_command(f"test ! -e {result} && cat {progress}", sudoable=True)
+            if seen["rc"] != 0:
+                return
+            try:
+                yield dict(json.loads(seen["stdout"]))
+            except (ValueError, TypeError):
+                return
 
     def _call(self, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         return dict(self._execute_module("fleet.criu.handoff_send", dict(arguments), task_vars=task_vars))

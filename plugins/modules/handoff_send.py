@@ -206,6 +206,13 @@ progress:
   returned: with O(state=sent) and O(state=followed), not in check mode
   type: dict
   sample: {phase: sending, bytes: 73400320, total: 536870912}
+folder:
+  description: >-
+    Where the sender writes C(progress.json), and at its end C(result.json). To read them costs the source less than to
+    call this module, while the workload is frozen.
+  returned: while it is at work
+  type: str
+  sample: /run/fleet.criu/handoff/redis-20260102T030405-9f3c.source
 outcome:
   description: >-
     V(moved), V(back) if the workload runs on here, or V(doubt) if it is held until M(fleet.criu.handoff_settle) was
@@ -303,7 +310,7 @@ def _followed(state: Mapping[str, Any]) -> dict[str, Any]:
             {"outcome": "doubt", "finished": True},
         )
     if result is None:
-        return {"finished": False, "progress": state["progress"]}
+        return {"finished": False, "progress": state["progress"], "folder": state["folder"]}
     if result["outcome"] != "moved":
         facts = {name: value for name, value in result.items() if name not in ("remedy", "facts")}
         raise CriuError(result["reason"], result["remedy"], {**result.get("facts", {}), **facts, "finished": True})

@@ -40,7 +40,7 @@ description:
     copied (data V(sync)) or in the images.
   - V(contents) - the external mounts with data V(present) have the same contents on both.
   - V(id_maps) - the target has the IDs of the workload's user namespace.
-  - V(programs) - both have what the handoff runs, C(openssl) and C(flock); C(rsync) if a mount is copied (data
+  - V(programs) - both have what the handoff runs, C(openssl); C(rsync) if a mount is copied (data
     V(sync)), and the program of O(compression).
   - V(streaming) - CRIU on the source is 3.15 or later, which can send images while it writes them, unless O(transport)
     is V(shared).

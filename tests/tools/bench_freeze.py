@@ -276,7 +276,7 @@ def prepare(host: Host) -> None:
 
 def start_gauge(size: int) -> None:
     for host in HOSTS:
-        ask(host, f"test ! -e {PID_FILE} || kill -KILL $(cat {PID_FILE}); rm -f {PID_FILE}")
+        ask(host, f"test ! -e {PID_FILE} || kill -KILL $(cat {PID_FILE}); rm -f {PID_FILE} {host.log}")
     time.sleep(MARGIN)
     play(str(TOOLS / "start.yml"), "--extra-vars", f"bench_mib={size}")
     # The gauge makes its memory before its first line.

@@ -46,8 +46,9 @@ case $1 in
         sleep 3
         kill -CONT "$agent"
         ;;
-    # The agent's own child: what it restores has the same name for a while.
-    kill-criu) pkill -KILL -P "$agent" -x criu ;;
+    # A child of the agent, or at the target of the process between them: what CRIU restores has its name for a while.
+    kill-criu) pkill -KILL -P "$agent" -x criu || pkill -KILL -P "$(pgrep -P "$agent" -f standby)" -x criu ;;
+    kill-standby) pkill -KILL -P "$agent" -f standby ;;
     refuse) exit 1 ;;
     pause) sleep 1 ;;
     cut) drop "" ;;

@@ -14,6 +14,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options, dump_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import (
+    SKIP_LOCK_VERSION,
     Criu,
     find_criu,
     has_feature,
@@ -57,6 +58,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 
 AUTO = "auto"
 NFTABLES = "nftables"
+SKIP = "skip"
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def plan_dump(request: DumpRequest, identity: Identity, criu: Criu, proc: Proc, 
         root=root,
         mount_map=mount_map,
         mounts=mounts,
-        options=_with_network_lock(request.options, criu, runner).as_dict(),
+        options=_with_network_lock(request.options, identity.pid, criu, proc, runner).as_dict(),
         leave_running=request.leave_running,
     )
 
@@ -286,9 +288,18 @@ def _dump(
     return Dumped(manifest, changed=True, seconds=seconds)
 
 
-def _with_network_lock(options: Options, criu: Criu, runner: Runner) -> Options:
+def _with_network_lock(options: Options, pid: int, criu: Criu, proc: Proc, runner: Runner) -> Options:
     if options.network_lock != AUTO:
         return options
+    if criu.number >= SKIP_LOCK_VERSION and not _has_network_to_lock(options, pid, proc):
+        return replace(options, network_lock=SKIP)
     # CRIU's own default is iptables, which fails where that program is not installed.
     method = NFTABLES if has_feature(runner, criu, f"network_lock_{NFTABLES}") else None
     return replace(options, network_lock=method)
+
+
+def _has_network_to_lock(options: Options, pid: int, proc: Proc) -> bool:
+    # In the host's network namespace CRIU locks TCP connections only, and refuses them unless it is told to keep or to
+    # close them. It would make its table all the same, leave it behind at the source, and at the target wait some 15 ms
+    # for the kernel to find out that there is none.
+    return options.tcp_established or options.tcp_close or proc.namespace(pid, "net") != proc.namespace("self", "net")

@@ -20,6 +20,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 MINIMUM_VERSION = (1, 3)
 # The first version that takes `--external mnt[MOUNTPOINT]:KEY` instead.
 EXTERNAL_VERSION = (2, 8)
+# The first version that takes `--network-lock skip`.
+SKIP_LOCK_VERSION = (3, 19)
 
 # Feature names of `criu check --feature`, and what cannot be done without each.
 FEATURES = {

@@ -1,13 +1,15 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Telling a workload that runs from one that CRIU has restored but never let go.
+"""Telling a workload that runs from one that CRIU has restored but never let go, and finding that CRIU.
 
 Before a restored task may run, it waits in CRIU's restorer code, which lies in anonymous executable memory. If CRIU
 dies then, the task waits there for ever. /proc/PID/syscall (proc(5)) has the program counter of a waiting task.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
@@ -25,3 +27,12 @@ def is_in_restorer(pid: int, proc: Proc) -> bool:
             named = len(line.split(None, 5)) > 5
             return "x" in permissions and inode == "0" and not named
     return False
+
+
+def restores_from(pid: int, images: Path, proc: Proc) -> bool:
+    """Whether this process is a CRIU that restores from this folder, or one of those that standby.py has started.
+
+    CRIU that was asked by messages calls itself `restore --rpc -D FOLDER` as soon as it was.
+    """
+    words = [word for part in proc.command(pid) for word in part.split(" ")]
+    return str(images) in words and ("restore" in words or "swrk" in words)

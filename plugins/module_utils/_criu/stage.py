@@ -4,40 +4,42 @@
 """Answering CRIU's action scripts: at a named stage CRIU waits until we say whether it may go on.
 
 At `post-dump` all images are written and the tasks still exist; at `post-restore` all is restored and nothing runs yet
-(criu(8), --action-script). A refusal makes CRIU undo its work. So does our own death: the script waits for a lock that
-the kernel takes from us then, and finds no answer. Once `hold` was called it goes on waiting instead, for an answer
-that somebody else may give later (`answer_stage`).
+(criu(8), --action-script). A refusal makes CRIU undo its work. So does our own death: the script waits for the end of
+a FIFO that the kernel closes for us then, and finds no answer. Once `hold` was called it goes on waiting instead, for
+an answer that somebody else may give later (`answer_stage`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import shlex
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Callable, Mapping
-
-from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 
 POST_DUMP = "post-dump"
 POST_RESTORE = "post-restore"
 
 _WAIT = 0.02
+_HOLD_WAIT = 0.1
 _EXECUTABLE_FOLDER = Path("/var/lib/fleet.criu")
 
-# CRIU runs the script at every stage, most of them while the workload is frozen, so it has to be quick: sh and flock(1)
-# need 3 ms, an interpreter 20. Opening a FIFO for both directions never blocks (fifo(7)).
+# CRIU runs the script at every stage, most of them while the workload is frozen, so it has nothing but builtins: one
+# more program takes longer than all of it, and an interpreter ten times as long. Opening a FIFO for both directions
+# never blocks (fifo(7)); the one named alive is at its end as soon as nobody has it open for writing, which is when we
+# have answered or died.
 _SCRIPT = """#!/bin/sh
 stage=$CRTOOLS_SCRIPT_ACTION
-case " {stages} " in *" $stage "*) ;; *) exit 0 ;; esac
+case $stage in {stages}) ;; *) exit 0 ;; esac
 cd {folder} || exit 1
 echo "$stage ${{CRTOOLS_INIT_PID-0}}" 1<>request
-flock --shared "lock.$stage" true
+exec 3<>"alive.$stage" 4<"alive.$stage" 3>&-
+read -r nothing <&4
 while [ -e hold ] && [ ! -e "answer.$stage" ]; do sleep 0.1; done
 read -r answer <"answer.$stage" && exit "$answer"
 exit 1
@@ -60,23 +62,15 @@ class Stages:
         self.refusal: Exception | None = None
 
     def __enter__(self) -> Stages:
-        if shutil.which("flock") is None:
-            raise CriuError("flock is not installed here.", "Install the package util-linux.")
         self.folder = self._given_folder or Path(tempfile.mkdtemp(prefix="fleet.criu."))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        request = self.folder / "request"
-        if not request.exists():
-            os.mkfifo(str(request), 0o600)
-        self._requests = os.open(str(request), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._locks = {stage: self._lock(stage) for stage in self._answers}
+        self._requests = _open_fifo(self.folder / "request")
+        self._alive = {stage: _open_fifo(self.folder / f"alive.{stage}") for stage in self._answers}
         self._unread = b""
         # Many a host mounts /run noexec, and CRIU executes the script itself.
         self._elsewhere = _make_executable_folder() if _is_noexec(self.folder) else None
         script = (self._elsewhere or self.folder) / "action"
-        script.write_text(
-            _SCRIPT.format(stages=" ".join(self._answers), folder=shlex.quote(str(self.folder))),
-            "utf-8",
-        )
+        script.write_text(_SCRIPT.format(stages="|".join(self._answers), folder=shlex.quote(str(self.folder))), "utf-8")
         script.chmod(0o700)
         self.script = str(script)
         return self
@@ -84,7 +78,7 @@ class Stages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for descriptor in (self._requests, *self._locks.values()):
+        for descriptor in (self._requests, *self._alive.values()):
             os.close(descriptor)
         for folder in (self.folder if self._given_folder is None else None, self._elsewhere):
             if folder is not None:
@@ -117,7 +111,9 @@ class Stages:
     def answer(self, stage: str, go_on: bool) -> None:
         """Let CRIU go on, or make it undo its work."""
         answer_stage(self.folder, stage, go_on)
-        fcntl.flock(self._locks[stage], fcntl.LOCK_UN)
+        alive = self._alive.pop(stage, None)
+        if alive is not None:
+            os.close(alive)
 
     def hold(self) -> None:
         """From now on our death is no refusal: CRIU waits until there is an answer."""
@@ -139,11 +135,6 @@ class Stages:
             return False
         return True
 
-    def _lock(self, stage: str) -> int:
-        descriptor = os.open(str(self.folder / f"lock.{stage}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return descriptor
-
 
 def _is_noexec(folder: Path) -> bool:
     return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
@@ -154,11 +145,32 @@ def _make_executable_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="stages.", dir=str(_EXECUTABLE_FOLDER)))
 
 
+def _open_fifo(path: Path) -> int:
+    if not path.exists():
+        os.mkfifo(str(path), 0o600)
+    return os.open(str(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def answer_stage(folder: Path, stage: str, go_on: bool) -> None:
     """Answer for a process that died after it had called `hold`."""
     draft = folder / f"answer.{stage}.new"
     draft.write_text("0\n" if go_on else "1\n", "ascii")
     os.replace(draft, folder / f"answer.{stage}")
+
+
+def wait_for_answer(folder: Path, stage: str, pid: int) -> bool:
+    """Do in this process what the action script does: ask, wait for the answer or the end of who could give it."""
+    requests = _open_fifo(folder / "request")
+    os.write(requests, f"{stage} {pid}\n".encode("ascii"))
+    os.close(requests)
+    keeper = _open_fifo(folder / f"alive.{stage}")
+    alive = os.open(str(folder / f"alive.{stage}"), os.O_RDONLY | os.O_CLOEXEC)
+    os.close(keeper)
+    os.read(alive, 1)
+    os.close(alive)
+    while (folder / "hold").exists() and given_answer(folder, stage) is None:
+        time.sleep(_HOLD_WAIT)
+    return given_answer(folder, stage) is True
 
 
 def given_answer(folder: Path, stage: str) -> bool | None:

@@ -63,7 +63,10 @@ _BOOTSTRAP = "; ".join(
 _START_SECONDS = 15.0
 _KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.01
+# Whoever follows has the time, and shares the processor with a workload that waits.
+_FOLLOW_SECONDS = 0.05
 _PROGRESS_SECONDS = 0.2
+_SWITCH_SECONDS = 0.0005
 _LOG_TAIL = 2000
 
 
@@ -119,6 +122,8 @@ def run(entry: str, folder: str) -> int:
         raise AssertionError
     who = {"pid": stat.pid, "start_time": stat.start_time}
     _write(Path(folder) / AGENT, {**who, "started": False})
+    # A workload may be frozen while one thread walks a tree and another one has to answer.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     main: Callable[[str], int] = importlib.import_module(entry).main
     _write(Path(folder) / AGENT, {**who, "started": True})
     return main(folder)
@@ -162,7 +167,7 @@ class Report:
 def follow(folder: Path, seconds: float) -> dict[str, Any]:
     """Wait for the agent's result, its death, or for so many seconds, whichever comes first.
 
-    Gives `finished`, `result` (None if not finished), `progress` (its last fields) and `alive`.
+    Gives `finished`, `result` (None if not finished), `progress` (its last fields), `alive` and `folder`.
     """
     until = time.monotonic() + seconds
     while True:
@@ -171,8 +176,14 @@ def follow(folder: Path, seconds: float) -> dict[str, Any]:
         result = _read(folder / RESULT)
         if result is not None or not alive or time.monotonic() >= until:
             progress = _read(folder / PROGRESS) or {}
-            return {"finished": result is not None, "result": result, "progress": progress, "alive": alive}
-        time.sleep(_POLL_SECONDS)
+            return {
+                "finished": result is not None,
+                "result": result,
+                "progress": progress,
+                "alive": alive,
+                "folder": str(folder),
+            }
+        time.sleep(_FOLLOW_SECONDS)
 
 
 def is_alive(folder: Path) -> bool:

@@ -214,6 +214,8 @@ class Channel:
     def _decrypt(self, view: memoryview) -> int | None:
         if self._peer_ended:
             return 0
+        if not self._incoming.pending and not self._tls.pending():
+            return None  # without the exception, which takes longer than a record
         try:
             count = int(self._tls.read(len(view), view))
         except ssl.SSLWantReadError:

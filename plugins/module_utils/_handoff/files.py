@@ -166,6 +166,9 @@ class Sender:
         self._sockets = _Sockets(folder)
         self._snapshots: dict[Copy, _Snapshot] = {}
         self._prepared: dict[Copy, _LastPass] = {}
+        self._taken: list[_LastPass] = []
+        # By module, in nanoseconds: what the target still has to give its folder by `set_folder_times`.
+        self.folder_times: dict[str, int] = {}
 
     def prepare(self, copies: Sequence[Copy]) -> None:
         """Open the connections and start the programs of the last pass. They wait until `copy(…, live=False)`.
@@ -193,9 +196,12 @@ class Sender:
             return list(pool.map(lambda copy: self._timed(copy, lambda copy: self._copy_last(copy, mountinfo)), copies))
 
     def close(self) -> None:
-        """End what was prepared and not used. Harmless if there is nothing."""
-        while self._prepared:
-            self._prepared.popitem()[1].close()
+        """End what was prepared, used or not. Harmless if there is nothing."""
+        # Not before: to end a program costs time, and the last pass is for a workload that is frozen.
+        for last_pass in (*self._prepared.values(), *self._taken):
+            last_pass.close()
+        self._prepared.clear()
+        self._taken.clear()
 
     def _timed(self, copy: Copy, work: Callable[[Copy], int]) -> dict[str, Any]:
         started = time.monotonic()
@@ -224,24 +230,28 @@ class Sender:
         return _sent(completed)
 
     def _copy_last(self, copy: Copy, mountinfo: str) -> int:
-        completed = self._take(copy, mountinfo).finish()
+        last_pass = self._take(copy, mountinfo)
+        completed = last_pass.finish()
         if completed is None or (completed.returncode != 0 and copy in self._snapshots):
             # Whatever was in the way of the short way, the long one finds out or does without it.
             self._snapshots.pop(copy, None)
             completed = self._start(copy, mountinfo).finish()
+        elif last_pass.folder_time is not None:
+            self.folder_times[copy.module] = last_pass.folder_time
         self._snapshots.pop(copy, None)
         if completed is None or completed.returncode != 0:
             raise _failure(copy, completed or Completed(1))
         return _sent(completed)
 
     def _take(self, copy: Copy, mountinfo: str) -> _LastPass:
-        prepared = self._prepared.pop(copy, None)
-        if prepared is None:
-            return self._start(copy, mountinfo)
-        if prepared.left_out == _mounted_below(copy.path, mountinfo):
-            return prepared
-        prepared.close()
-        return self._start(copy, mountinfo)
+        last_pass = self._prepared.pop(copy, None)
+        if last_pass is not None and last_pass.left_out != _mounted_below(copy.path, mountinfo):
+            last_pass.close()
+            last_pass = None
+        if last_pass is None:
+            last_pass = self._start(copy, mountinfo)
+        self._taken.append(last_pass)
+        return last_pass
 
     def _start(self, copy: Copy, mountinfo: str) -> _LastPass:
         left_out = _mounted_below(copy.path, mountinfo)
@@ -286,6 +296,19 @@ def serve(stream: Stream, module: str, modules: Mapping[str, str], folder: Path,
                 "Look at what the source says.",
                 {"path": modules[module], "rc": daemon.returncode},
             )
+
+
+def set_folder_times(times: Mapping[str, int], modules: Mapping[str, str]) -> None:
+    """At the target, after the last pass: give the folders of these modules the times (ns) that the source has.
+
+    Raises CriuError for a module that is none.
+    """
+    for module, nanoseconds in times.items():
+        folder = os.open(_path_of(module, modules), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.utime(folder, ns=(os.fstat(folder).st_atime_ns, nanoseconds))
+        finally:
+            os.close(folder)
 
 
 class _Sockets:
@@ -439,9 +462,13 @@ class _Rsync:
 
 
 class _LastPass(Protocol):
-    """The last pass of one copy, started. `left_out` are the places below that it does not look into."""
+    """The last pass of one copy, started. `left_out` are the places below that it does not look into.
+
+    `folder_time` is what the folder itself has to get afterwards, if it has not.
+    """
 
     left_out: Sequence[str]
+    folder_time: int | None
 
     def finish(self) -> Completed | None:
         """Do it. None: this way does not suit what has changed, and nothing was done."""
@@ -453,6 +480,7 @@ class _LastPass(Protocol):
 class _WholePass:
     def __init__(self, left_out: Sequence[str], rsync: _Rsync) -> None:
         self.left_out = left_out
+        self.folder_time: int | None = None
         self._rsync = rsync
 
     def finish(self) -> Completed | None:
@@ -465,24 +493,26 @@ class _WholePass:
 class _ListedPass:
     def __init__(self, path: str, snapshot: _Snapshot, names: _Rsync, root: _Rsync) -> None:
         self.left_out = snapshot.left_out
+        self.folder_time: int | None = None
         self._path = path
         self._snapshot = snapshot
         self._names = names
         self._root = root
 
     def finish(self) -> Completed | None:
-        try:
-            differing = self._differences()
-            if not differing:
-                return None if differing is None else Completed(0)
-            first = self._names.finish(b"".join(b"/" + os.fsencode(name) + b"\0" for name in differing if name))
-            # What is written in a folder gives it a new time, and rsync puts back that of the folders it has listed.
-            if first.returncode != 0 or all("/" in name for name in differing):
-                return first
-            second = self._root.finish(b"/\0")
-            return Completed(second.returncode, f"{first.stdout}{second.stdout}", second.stderr)
-        finally:
-            self.close()
+        differing = self._differences()
+        if not differing:
+            return None if differing is None else Completed(0)
+        first = self._names.finish(b"".join(b"/" + os.fsencode(name) + b"\0" for name in differing if name))
+        # What is written in a folder gives it a new time, and rsync puts back that of the folders it has listed.
+        if first.returncode != 0 or all("/" in name for name in differing):
+            return first
+        if "" not in differing:
+            # One more rsync would take longer than all the rest.
+            self.folder_time = os.stat(self._path).st_mtime_ns
+            return first
+        second = self._root.finish(b"/\0")
+        return Completed(second.returncode, f"{first.stdout}{second.stdout}", second.stderr)
 
     def close(self) -> None:
         self._names.close()
@@ -681,14 +711,18 @@ def _listener(path: Path) -> Iterator[socket.socket]:
 # The target's end
 
 
-def _configuration_file(module: str, modules: Mapping[str, str], folder: Path) -> Path:
+def _path_of(module: str, modules: Mapping[str, str]) -> str:
     if module not in modules or not _NAME.match(module):
         raise CriuError(
             f"The source asks for the folder {module!r}, which is none of this handoff.",
             "Give both ends the same mount map.",
             {"folder": module},
         )
-    path = modules[module]
+    return modules[module]
+
+
+def _configuration_file(module: str, modules: Mapping[str, str], folder: Path) -> Path:
+    path = _path_of(module, modules)
     if "\n" in path:
         raise CriuError(f"rsync cannot be told of the path {path!r}.", "Use a path without a newline.")
     # The last slash guards blanks and a backslash at the end of the path (rsyncd.conf(5), FILE FORMAT).

@@ -115,9 +115,16 @@ def _is_purpose(value: Any) -> bool:
 
 def _is_checksums(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(entry, (list, tuple)) and len(entry) == 2 and all(map(_is_whole, entry)) and entry[1] < 1 << 32
+        isinstance(entry, (list, tuple))
+        and len(entry) in (1, 2)
+        and all(map(_is_whole, entry))
+        and entry[-1] < 1 << (32 if len(entry) == 2 else 63)
         for entry in value.values()
     )
+
+
+def _is_times(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_whole(entry) and entry < 1 << 63 for entry in value.values())
 
 
 _HELLO = {
@@ -134,7 +141,7 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "hello": _HELLO,
     "prepare": {"memory": _is_wholes, "manifest": _is_object, "compression": _is_compression},
     "freezing": {},
-    "complete": {"checksums": _is_checksums},
+    "complete": {"checksums": _is_checksums, "folder_times": _is_times},
     "run": {},
     "abort": {"reason": _is_text},
     "gone": {},

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, restore_command
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options, restore_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_log
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
@@ -28,6 +28,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     Manifest,
     checksums_of,
     digests,
+    digests_from,
     manifest_of,
     write_manifest,
 )
@@ -41,7 +42,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     restore_options,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Standby
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
@@ -82,6 +85,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
 
 _STREAM_SECONDS = 60.0
 _END_SECONDS = 10.0
+_STANDBY_SECONDS = 60.0
 _SILENCE_SECONDS = 3600.0
 
 _AT_REST = frozenset({Target.RUNNING, Target.FAILED, Target.DROPPED, Target.CLEARED})
@@ -144,10 +148,11 @@ class Receiver:
         self._store: Store | None = None
         self._take: Callable[[], bool] | None = None
         self._stages: Stages | None = None
+        self._standby: Standby | None = None
         self._manifest: Manifest | None = None
         self._checksums: Mapping[str, Any] | None = None
         self._has_all = request.transport == SHARED
-        self._has_digests = False
+        self._has_manifest = False
         self._identity: Identity | None = None
         self._criu_runs = False
         self._is_gone = False
@@ -316,9 +321,12 @@ class Receiver:
                 # What is synced is here by now, and the workload still runs.
                 check_paths(self._restore_request, self._manifest)
                 self._run_hooks("before_freeze")
+                if self._standby is not None:
+                    self._standby.wait(_STANDBY_SECONDS)
                 self._timings.begin("receive")
                 self._control.send(Message("prepared"))
             elif message.kind == "complete":
+                files.set_folder_times(message.fields["folder_times"], self._request.folders)
                 self._checksums = message.fields["checksums"]
                 self._maybe_received()
         except CriuError as error:
@@ -385,6 +393,9 @@ class Receiver:
             self._store = Store(self._images)
             with self._timings.of("reserve"):
                 self._store.reserve(fields["memory"])
+        if self._stages is not None and self._images.is_dir() and not self._criu.is_legacy:
+            needed = sum(fields["memory"])
+            self._standby = Standby(self._criu.path, self._stages.folder, [POST_RESTORE], self._images, needed)
 
     def _frames(self, _descriptor: int) -> None:
         if self._take is None:
@@ -428,22 +439,15 @@ class Receiver:
         if self._manifest is None:
             raise AssertionError
         request = self._restore_request
-        # The digests are for whoever reads the image set later; CRIU leaves a core free meanwhile.
-        self._loop.in_background(lambda: digests(self._images), self._digested)
-        remove_log(self._images / RESTORE_LOG)
-        argv = restore_command(
-            self._criu.path,
-            str(self._images),
-            request.root,
-            request.restore_map,
-            restore_options(request, self._manifest),
-            self._stages.script,
-            legacy=self._criu.is_legacy,
-        )
+        sums = digests_from(self._checksums or {})
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+        manifest = self._manifest = replace(self._manifest, files=sums, created=now)
+        # On a disk that has just taken all the images, to sync it may last.
+        self._loop.in_background(lambda: write_manifest(self._images, manifest), self._manifest_written)
         self._criu_runs = True
         self._timings.begin("restore")
         try:
-            completed = self._runner(Command(argv, bind_root=request.root), self._turn)
+            completed = self._run_criu(restore_options(request, self._manifest))
         except CriuError as error:
             self._note(error)
             completed = Completed(1)
@@ -458,6 +462,27 @@ class Receiver:
                 self._reason = failure(what, completed, self._images / RESTORE_LOG, places)
             self._happen(Event.CRIU_ENDED)
 
+    def _run_criu(self, options: Options) -> Completed:
+        if self._stages is None:
+            raise AssertionError
+        request = self._restore_request
+        remove_log(self._images / RESTORE_LOG)
+        asked = restore_request(request.root, request.restore_map, options)
+        if asked is not None and self._standby is not None and self._standby.is_ready:
+            completed = self._standby.restore(asked, self._turn)
+            if completed is not None:
+                return completed
+        argv = restore_command(
+            self._criu.path,
+            str(self._images),
+            request.root,
+            request.restore_map,
+            options,
+            self._stages.script,
+            self._criu.is_legacy,
+        )
+        return self._runner(Command(argv, bind_root=request.root), self._turn)
+
     def _has_resumed(self, returncode: int) -> bool:
         if self._identity is None:
             raise AssertionError
@@ -465,16 +490,11 @@ class Receiver:
             return True
         return lives(self._identity, self._proc) and not is_in_restorer(self._identity.pid, self._proc)
 
-    def _digested(self, result: Any, error: Exception | None) -> None:
+    def _manifest_written(self, _result: Any, error: Exception | None) -> None:
         if error is not None:
             self._fail(error)
             return
-        if self._manifest is None:
-            raise AssertionError
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
-        self._manifest = replace(self._manifest, files=result, created=now)
-        write_manifest(self._images, self._manifest)
-        self._has_digests = True
+        self._has_manifest = True
         self._maybe_restored()
 
     def _stage_asked(self, _descriptor: int) -> None:
@@ -496,7 +516,8 @@ class Receiver:
                 raise CriuError(f"Process {pid} was restored, but is gone.")
             self._identity = Identity(pid, stat.start_time)
             # For handoff_settle, if we die.
-            write_json(self._folder / "restored.json", {"pid": pid, "start_time": stat.start_time})
+            restored = {"pid": pid, "start_time": stat.start_time, "generation": self._manifest.generation}
+            write_json(self._folder / "restored.json", restored)
             record_restored(self._restore_request, self._identity, self._proc)
             self._timings.end("restore")
             self._run_hooks("held")
@@ -506,7 +527,7 @@ class Receiver:
         self._maybe_restored()
 
     def _maybe_restored(self) -> None:
-        if self._identity is not None and self._has_digests and self._state is Target.RESTORING:
+        if self._identity is not None and self._has_manifest and self._state is Target.RESTORING:
             self._happen(Event.RESTORED)
 
     def _send_ready(self) -> None:
@@ -579,34 +600,47 @@ class Receiver:
         if self._request.transport != SHARED or self._manifest is not None:
             shutil.rmtree(str(self._images), ignore_errors=True)
 
+    def _complete_manifest(self) -> None:
+        # Whoever gets the images later gets better digests than there was time for.
+        if self._manifest is None:
+            raise AssertionError
+        try:
+            self._manifest = replace(self._manifest, files=digests(self._images))
+            write_manifest(self._images, self._manifest)
+        except OSError as error:  # it runs all the same
+            self._note(error)
+
     # The end.
 
     def _end(self) -> None:
+        self._loop.set_deadline(_END_SECONDS)
         if self._state is Target.RUNNING:
-            if self._manifest is None:
-                raise AssertionError
-            if self._identity is None:
-                raise AssertionError
-            try:
-                Generations().spend(self._request.workload, self._manifest.generation)
-                self._notifier.confirm(self._identity.pid)
-            except CriuError as error:  # it runs all the same
-                self._note(error)
-            self._run_hooks("after_run")
-            self._loop.set_deadline(_END_SECONDS)
-            while not self._is_gone and not self._is_lost and self._loop.has_deadline():
-                self._turn()
-            self._remove_images()
+            self._end_well()
         else:
-            self._loop.set_deadline(_END_SECONDS)
             while self._state is Target.FAILED and self._loop.has_deadline():
                 self._turn()
             self._run_hooks("rolled_back")
-        for channel in (self._control, self._stream):
-            if channel is not None:
-                channel.close()
-        if self._decompressor is not None:
-            self._decompressor.close()
+        for place in (self._control, self._stream, self._standby, self._decompressor):
+            if place is not None:
+                place.close()
+
+    def _end_well(self) -> None:
+        if self._manifest is None:
+            raise AssertionError
+        if self._identity is None:
+            raise AssertionError
+        try:
+            Generations().spend(self._request.workload, self._manifest.generation)
+            self._notifier.confirm(self._identity.pid)
+        except CriuError as error:  # it runs all the same
+            self._note(error)
+        self._run_hooks("after_run")
+        self._loop.set_deadline(_END_SECONDS)
+        while not self._is_gone and not self._is_lost and self._loop.has_deadline():
+            self._turn()
+        self._remove_images()
+        if self._request.keep_images:
+            self._complete_manifest()
 
     def _welcome(self) -> Mapping[str, Any]:
         return {

@@ -487,7 +487,8 @@ class Sender:
         checksums = self._capture.checksums if self._capture else checksums_of(Path(self._request.images or ""))
         self._sent = sum(sums[0] for sums in checksums.values())
         try:
-            self._control.send(Message("complete", {"checksums": checksums}))
+            times = self._files.folder_times if self._files is not None else {}
+            self._control.send(Message("complete", {"checksums": checksums, "folder_times": times}))
         except LinkLost as error:
             self._fail(error)
             return
@@ -623,7 +624,7 @@ class Sender:
 
     def _show_progress(self) -> None:
         if self._state is Source.FREEZING and self._capture is not None:
-            if self._capture.first_at is not None and not self._options.link_remap:
-                # The tasks are frozen since before the first image: their files change no more.
+            if self._capture.has_begun and not self._options.link_remap:
+                # The files of frozen tasks change no more.
                 self._send_files()
             self._report.progress(phase="sending", bytes=self._capture.sent_bytes, total=sum(self._memory))

@@ -21,7 +21,7 @@ from typing import Callable
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED, read_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, restore_workload
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer, restores_from
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     POST_DUMP,
     POST_RESTORE,
@@ -237,8 +237,18 @@ class _TargetPlace(_Place):
 
     def end(self, outcome: Outcome) -> None:
         self.keeps_images = outcome is Outcome.RAN and bool(self.record.facts.get("keep_images"))
-        if outcome is Outcome.RAN and (self.images / MANIFEST).exists():
-            Generations().spend(self.workload, read_manifest(self.images).generation)
+        if outcome is Outcome.RAN:
+            generation = self._generation()
+            if generation is not None:
+                Generations().spend(self.workload, generation)
+
+    def _generation(self) -> int | None:
+        if (self.images / MANIFEST).exists():
+            return read_manifest(self.images).generation
+        try:
+            return int(read_json(self.folder / "restored.json")["generation"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
     def identity(self) -> Identity | None:
         try:
@@ -264,12 +274,7 @@ class _TargetPlace(_Place):
         return Copy.FROZEN if is_in_restorer(identity.pid, self.proc) else Copy.RUNNING
 
     def _criu(self) -> int | None:
-        images = str(self.images)
-        for stat in self.proc.stats():
-            command = self.proc.command(stat.pid)
-            if "restore" in command[:2] and "--images-dir" in command and images in command:
-                return stat.pid
-        return None
+        return next((stat.pid for stat in self.proc.stats() if restores_from(stat.pid, self.images, self.proc)), None)
 
     def _kill(self) -> None:
         self.signal_tree(signal.SIGKILL)

@@ -9,7 +9,7 @@ import shutil
 from typing import Mapping, Sequence
 
 # By name, the package of Debian.
-PACKAGES = {"openssl": "openssl", "flock": "util-linux", "rsync": "rsync", "zstd": "zstd", "lz4": "lz4"}
+PACKAGES = {"openssl": "openssl", "rsync": "rsync", "zstd": "zstd", "lz4": "lz4"}
 
 
 def installed() -> dict[str, bool]:
@@ -22,7 +22,7 @@ def needed(copied: Sequence[str], compression: str) -> Mapping[str, str]:
 
     `copied` are the mountpoints whose contents are copied, `compression` is `none` or the name of a program.
     """
-    programs = {"openssl": "make its certificate", "flock": "answer CRIU"}
+    programs = {"openssl": "make its certificate"}
     if copied:
         programs["rsync"] = f"copy {', '.join(copied)}"
     if compression != "none":

@@ -25,6 +25,9 @@ class Action:
         self.now = 100.0
         monkeypatch.setattr(subject.display, "display", self.shown.append)
         monkeypatch.setattr(subject.time, "monotonic", self._clock)
+        monkeypatch.setattr(subject.time, "sleep", lambda seconds: None)
+        self.looked: list[str] = []
+        self.seen: list[tuple[int, str]] = []
 
     def _clock(self) -> float:
         self.now += 1.0
@@ -39,7 +42,14 @@ class Action:
             self.called.append((name, arguments, task_vars))
             return left.pop(0)
 
+        def look(command: str, sudoable: bool = False) -> dict[str, Any]:
+            assert sudoable, "the files are root's"
+            self.looked.append(command)
+            status, text = self.seen.pop(0)
+            return {"rc": status, "stdout": text}
+
         plugin._execute_module = execute
+        plugin._low_level_execute_command = look
         result = plugin.run(task_vars={"a": 1})
         assert left == [], "each result was asked for"
         return dict(result)
@@ -106,3 +116,29 @@ def test_the_task_s_own_arguments_are_not_changed(action: Action) -> None:
     arguments = dict(SENT)
     action.run(arguments, {"finished": True})
     assert arguments == SENT
+
+
+def test_between_two_calls_the_files_of_the_sender_are_read(action: Action) -> None:
+    action.seen = [(0, '{"phase": "sending", "bytes": 41943040}'), (0, '{"phase": "restoring"}'), (1, "")]
+    done = {"finished": True, "outcome": "moved"}
+    assert action.run(dict(SENT), {**working(phase="copying"), "folder": "/run/a b"}, done) == done
+    assert len(action.called) == 2
+    assert action.looked == ["test ! -e '/run/a b/result.json' && cat '/run/a b/progress.json'"] * 3
+    assert [line.split(",")[0] for line in action.shown] == [
+        "  redis: copying",
+        "  redis: sending",
+        "  redis: restoring",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "7"])
+def test_what_cannot_be_read_the_module_finds_out(action: Action, text: str) -> None:
+    action.seen = [(0, text)]
+    action.run(dict(SENT), {**working(), "folder": "/run/a"}, {"finished": True})
+    assert len(action.called) == 2
+
+
+def test_a_sender_that_says_nothing_any_more_is_asked_for_now_and_then(action: Action) -> None:
+    action.seen = [(0, "{}")] * subject._LOOKS
+    action.run(dict(SENT), {**working(), "folder": "/run/a"}, {"finished": True})
+    assert len(action.looked) == subject._LOOKS

@@ -94,8 +94,15 @@ def test_check_mode_asks_nobody(agent: Agent, state: str, changed: bool) -> None
 
 
 def test_while_it_works_the_module_says_how_far_it_is(agent: Agent) -> None:
-    agent.state = {"finished": False, "result": None, "progress": {"phase": "sending"}, "alive": True}
-    assert handoff_send.hand_over(SEND, False) == {"finished": False, "progress": {"phase": "sending"}}
+    agent.state = {
+        "finished": False,
+        "result": None,
+        "progress": {"phase": "sending"},
+        "alive": True,
+        "folder": "/run/x",
+    }
+    found = handoff_send.hand_over(SEND, False)
+    assert found == {"finished": False, "progress": {"phase": "sending"}, "folder": "/run/x"}
 
 
 @pytest.mark.parametrize("outcome", ["back", "doubt"])

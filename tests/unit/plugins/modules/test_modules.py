@@ -376,8 +376,8 @@ def test_dump_refuses_a_process_that_started_at_another_time(scene: Scene) -> No
     assert "does not run here as process 42" in caught.value.result["msg"]
 
 
-def test_dump_locks_the_network_with_nftables_by_default(scene: Scene) -> None:
-    assert scene.dump(check_mode=True)["manifest"]["options"]["network_lock"] == "nftables"
+def test_dump_locks_no_network_by_default_where_there_is_none(scene: Scene) -> None:
+    assert scene.dump(check_mode=True)["manifest"]["options"]["network_lock"] == "skip"
 
 
 def test_an_image_set_is_revived_once_unless_a_copy_is_asked_for(scene: Scene) -> None:

@@ -291,6 +291,12 @@ def test_an_external_mount_at_a_place_that_is_no_utf8_is_refused(bench: Bench) -
 # Network lock
 
 
+def give_network_namespace(bench: Bench) -> None:
+    link = bench.proc.folder / str(PID) / "ns" / "net"
+    link.unlink()
+    link.symlink_to("net:[4026532999]")
+
+
 @pytest.mark.parametrize(
     ("wanted", "missing", "words"),
     [
@@ -305,11 +311,37 @@ def test_nftables_lock_the_network_if_they_can(
     bench: Bench, wanted: str | None, missing: bool, words: list[str]
 ) -> None:
     bench.criu.missing_features = {"network_lock_nftables"} if missing else set()
+    give_network_namespace(bench)
     dumped = bench.dump(options=Options(network_lock=wanted))
     argv = bench.argv()
     start = argv.index("mnt[/data]:/data") + 1
     assert argv[start:] == words
     assert dumped.manifest.options["network_lock"] == (words[1] if words else None)
+
+
+@pytest.mark.parametrize(
+    ("has_namespace", "options", "is_locked"),
+    [
+        (False, {}, False),
+        (False, {"tcp_established": True}, True),
+        (False, {"tcp_close": True}, True),
+        (True, {}, True),
+    ],
+)
+def test_where_there_is_no_network_to_lock_none_is_locked(
+    bench: Bench, has_namespace: bool, options: dict[str, bool], is_locked: bool
+) -> None:
+    if has_namespace:
+        give_network_namespace(bench)
+    bench.dump(options=Options(network_lock="auto", **options))  # type: ignore[arg-type]
+    argv = bench.argv()
+    assert argv[argv.index("--network-lock") + 1] == ("nftables" if is_locked else "skip")
+
+
+def test_criu_that_cannot_skip_the_lock_is_not_told_to(bench: Bench) -> None:
+    bench.criu.version = "3.18"
+    bench.dump(options=Options(network_lock="auto"))
+    assert "skip" not in bench.argv()
 
 
 # Check mode

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer, restores_from
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc
 
 PID = 42
@@ -55,3 +55,25 @@ def test_a_task_that_runs_or_cannot_be_read_is_not_in_it(proc: FakeProc, line: s
     if line is not None:
         (proc.folder / str(PID) / "syscall").write_text(line)
     assert not is_in_restorer(PID, proc)
+
+
+@pytest.mark.parametrize(
+    ("command", "is_it"),
+    [
+        (["/usr/sbin/criu", "restore", "--images-dir", "/dev/shm/i", "--log-file", "restore.log"], True),
+        (["criu /dev/shm/i", "swrk", "5"], True),
+        (["restore --rpc -D /dev/shm/i"], True),
+        (["criu: restore --rpc -D /dev/shm/i", ""], True),
+        (
+            ["/usr/bin/python3", "-c", "...", "[]", "/usr/sbin/criu", "/run/h/stages", "post-restore", "/dev/shm/i"],
+            False,
+        ),
+        (["/usr/sbin/criu", "restore", "--images-dir", "/dev/shm/ii"], False),
+        (["/usr/sbin/criu", "dump", "--images-dir", "/dev/shm/i"], False),
+        (["less", "/dev/shm/i/restore.log"], False),
+        ([], False),
+    ],
+)
+def test_a_criu_that_restores_is_known_by_its_folder(proc: FakeProc, command: list[str], is_it: bool) -> None:
+    proc.add(43, command=command)
+    assert restores_from(43, Path("/dev/shm/i"), proc) is is_it

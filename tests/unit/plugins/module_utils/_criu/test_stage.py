@@ -21,8 +21,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     Stages,
     answer_stage,
     given_answer,
+    wait_for_answer,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 
 
 def run_script(script: str, stage: str, pid: str | None = "42") -> subprocess.Popen[bytes]:
@@ -216,7 +216,34 @@ def test_held_criu_waits_on_after_our_death_until_somebody_answers(tmp_path: Pat
         assert (script.wait(timeout=10) == 0) is go_on
 
 
-def test_without_flock_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(CriuError, match="util-linux"):
-        Stages({}).__enter__()
+@pytest.mark.parametrize("go_on", [True, False])
+def test_a_process_of_ours_may_ask_instead_of_the_script(stages: Stages, go_on: bool) -> None:
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(wait_for_answer(stages.folder, POST_DUMP, 42)))
+    thread.start()
+    while stages.asked() is None:
+        select.select([stages], [], [], 5)
+    time.sleep(0.05)
+    assert answers == []
+    stages.answer(POST_DUMP, go_on)
+    thread.join()
+    assert answers == [go_on]
+
+
+def test_our_death_is_no_answer_for_it_either(tmp_path: Path) -> None:
+    with Stages({POST_DUMP: lambda pid: None}, tmp_path):
+        pass
+    assert not wait_for_answer(tmp_path, POST_DUMP, 42)
+
+
+def test_held_it_waits_on_after_our_death(tmp_path: Path) -> None:
+    with Stages({POST_DUMP: lambda pid: None}, tmp_path) as stages:
+        stages.hold()
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(wait_for_answer(tmp_path, POST_DUMP, 42)))
+    thread.start()
+    time.sleep(0.3)
+    assert answers == []
+    answer_stage(tmp_path, POST_DUMP, True)
+    thread.join()
+    assert answers == [True]

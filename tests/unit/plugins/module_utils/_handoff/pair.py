@@ -46,6 +46,20 @@ IMAGES = {"inventory.img": "inventory", "core-1.img": "registers", "pages-1.img"
 PATIENCE = 40.0
 
 Setup = Callable[[], None]
+
+
+class NoStandby:
+    """In the place of standby.Standby: it never gets ready."""
+
+    is_ready = False
+
+    def __init__(self, *_arguments: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 Requests = Union[SendRequest, ReceiveRequest]
 
 _real_kill = os.kill
@@ -212,6 +226,8 @@ class Pair:
             pid_file=str(self.target.folder / "redis.pid"),
         )
         Path(self.send.pid_file or "").write_text(f"{PID}\n")
+        # The played CRIU knows the command line alone; the other way is tested in test_standby.py and by Molecule.
+        self.set(TARGET, receiver, "Standby", NoStandby)
         self.agents: dict[str, int] = {}
         self.statuses: dict[str, int] = {}
 

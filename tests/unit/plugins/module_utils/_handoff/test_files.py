@@ -23,7 +23,7 @@ import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import files as subject
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Copy, Sender, serve
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Copy, Sender, serve, set_folder_times
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
 from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeRunner
@@ -124,6 +124,12 @@ class Pair:
             self.refused.append(error)
         finally:
             stream.close()
+
+    def last(self, copies: list[Copy]) -> list[dict[str, Any]]:
+        """The last pass, with what the target does after it."""
+        copied = self.sender.copy(copies, live=False)
+        set_folder_times(self.sender.folder_times, self.modules)
+        return copied
 
     def listed(self) -> bool:
         """Whether the last pass was the short one."""
@@ -344,7 +350,7 @@ def test_a_file_gets_its_own_name(pair: Pair, source: Path, target: Path) -> Non
     pair.sender.copy([copy], live=True)
     pair.sender.prepare([copy])
     (source / "app.conf").write_text("newest")
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert (target / "final.conf").read_text() == "newest"
     assert sorted(os.listdir(target)) == ["final.conf", "other"]
 
@@ -371,7 +377,7 @@ def test_several_copies_go_at_the_same_time(pair: Pair, tmp_path: Path) -> None:
                 running[0] -= 1
 
     pair.sender = Sender(tmp_path / "run" / "source", pair.connect, counted)
-    pair.sender.copy(copies, live=False)
+    pair.last(copies)
     assert 2 <= most[0] <= subject.AT_THE_SAME_TIME
     assert [(tmp_path / f"to{number}" / "file").read_text() for number in range(6)] == list("012345")
 
@@ -388,9 +394,10 @@ def test_nothing_moves_between_prepare_and_the_last_pass_and_nothing_is_left(
     (source / "new").write_text("2")
     time.sleep(0.1)
     assert os.listdir(target) == ["file"]
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert len(pair.streams) == opened, "the connections of prepare are those of the last pass"
     assert contents(source) == contents(target)
+    pair.sender.close()
     assert os.listdir(tmp_path / "run" / "source") == ["relay.py"]
     assert (tmp_path / "run" / "source").stat().st_mode & 0o777 == 0o700
 
@@ -415,7 +422,7 @@ def test_a_broken_connection_is_told(pair: Pair, source: Path, monkeypatch: pyte
 
     monkeypatch.setattr(SocketStream, "pump", broken)
     with pytest.raises(CommandFailed, match=r"Copying .*data to the target failed .*The link is broken\. Look at"):
-        pair.sender.copy([Copy(str(source), "m")], live=False)
+        pair.last([Copy(str(source), "m")])
 
 
 # The last pass
@@ -445,7 +452,7 @@ def test_the_last_pass_reads_only_what_has_changed(
     # Nobody looks at the target's other files: what is wrong there stays wrong.
     (target / "file1").write_text("altered")
     (source / "file2").write_text("y")
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert pair.listed()
     assert (target / "file1").read_text() == "altered"
     assert (target / "file2").read_text() == "y"
@@ -456,7 +463,7 @@ def test_the_last_pass_reads_only_what_has_changed(
 def test_without_a_change_nothing_is_asked_of_the_target(pair: Pair, source: Path, copied: Callable[[], Copy]) -> None:
     (source / "file").write_text("x")
     copy = copied()
-    assert pair.sender.copy([copy], live=False)[0]["bytes"] == 0
+    assert pair.last([copy])[0]["bytes"] == 0
 
 
 @needs_rsync
@@ -468,7 +475,7 @@ def test_a_change_behind_the_modification_time_is_seen(
     times = (source / "file").stat()
     (source / "file").write_text("new")
     os.utime(source / "file", ns=(times.st_atime_ns, times.st_mtime_ns))
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert contents(source) == contents(target)
     assert (target / "file").read_text() == "new"
 
@@ -483,7 +490,7 @@ def test_names_of_any_kind_come_over_and_go(pair: Pair, source: Path, target: Pa
     for name in names:
         (source / "sub" / name).unlink()
         (source / name).write_text("new")
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert pair.whole_passes() == 1
     assert contents(source) == contents(target)
 
@@ -537,7 +544,7 @@ def test_what_moves_during_the_live_pass_is_right_in_the_end(
     pair.sender = Sender(tmp_path / "run" / "source", pair.connect, meddling)
     pair.sender.copy([Copy(str(source), "m")], live=True)
     assert contents(source) != contents(target), "the case is none"
-    pair.sender.copy([Copy(str(source), "m")], live=False)
+    pair.last([Copy(str(source), "m")])
     assert pair.whole_passes() == 1
     assert contents(source) == contents(target)
 
@@ -578,7 +585,7 @@ def test_a_tree_without_sound_change_times_is_copied_whole(
     mount(mounts, source, "nfs4")
     copy = copied()
     (source / "file").write_text("x")
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert pair.whole_passes() == 2
     assert contents(source) == contents(target)
 
@@ -592,7 +599,7 @@ def test_a_mount_that_came_meanwhile_makes_it_copy_whole(
     pair.sender.prepare([copy])
     mount(mounts, source / "sub")
     (source / "sub" / "hidden").touch()
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert "--exclude=/sub/**" in pair.runner.argvs[-1]
 
 
@@ -605,7 +612,7 @@ def test_what_is_mounted_below_is_not_looked_into(
     mount(mounts, source / "sub" if mounted else "/elsewhere")
     copy = copied()
     (source / "sub" / "file").touch()
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert (target / "sub" / "file").exists() is not mounted
 
 
@@ -618,7 +625,7 @@ def test_when_nearly_all_has_changed_rsync_compares_itself(
     copy = copied()
     for number in range(9):
         (source / f"new{number}").touch()
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert pair.whole_passes() == 2
     assert contents(source) == contents(target)
 
@@ -633,7 +640,7 @@ def test_when_the_short_way_fails_the_long_one_is_taken(
     for stream in pair.streams[-2:]:
         stream.peer.shutdown(socket.SHUT_RDWR)
     (source / "new").touch()
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert pair.whole_passes() == 2
     assert contents(source) == contents(target)
 
@@ -752,7 +759,7 @@ def test_after_any_changes_both_trees_are_equal(
     if seed % 2:
         pair.sender.prepare([copy])
     meddler.change(1 if seed < 3 else 25)
-    pair.sender.copy([copy], live=False)
+    pair.last([copy])
     assert pair.whole_passes() == 1, "the short way was not taken to its end"
     assert contents(source) == contents(target)
 
@@ -811,7 +818,7 @@ def test_an_absolute_path_is_one_inside(pair: Pair, source: Path, target: Path, 
 def test_a_symlink_that_points_outside_leads_nowhere(pair: Pair, source: Path, target: Path, outside: Path) -> None:
     (source / "link").symlink_to(outside)
     (source / "file").symlink_to(outside / "secret")
-    pair.sender.copy([Copy(str(source), "m")], live=False)
+    pair.last([Copy(str(source), "m")])
     assert os.readlink(target / "link") == str(outside), "symlinks come over as they are"
     (source / "evil").write_text("evil")
     hostile(pair, f"{source}/evil", "x::m/link/")
@@ -861,7 +868,7 @@ def test_a_path_that_would_be_a_line_of_configuration_is_refused(tmp_path: Path)
 @needs_rsync
 def test_the_configuration_is_for_its_owner_and_has_one_module(pair: Pair, source: Path, tmp_path: Path) -> None:
     pair.modules["unused"] = "/"
-    pair.sender.copy([Copy(str(source), "m")], live=False)
+    pair.last([Copy(str(source), "m")])
     (configuration,) = (tmp_path / "run" / "target").iterdir()
     assert configuration.stat().st_mode & 0o777 == 0o600
     lines = configuration.read_text().splitlines()
@@ -879,7 +886,7 @@ def test_a_variable_in_a_path_is_none(
     (tmp_path / "%ELSEWHERE%").mkdir()
     (source / "file").touch()
     pair.modules["m"] = str(tmp_path / "%ELSEWHERE%")
-    pair.sender.copy([Copy(str(source), "m")], live=False)
+    pair.last([Copy(str(source), "m")])
     assert os.listdir(tmp_path / "%ELSEWHERE%") == ["file"]
 
 

@@ -259,6 +259,7 @@ class Copies:
     def __init__(self, book: Path, fails: bool) -> None:
         self._book = book
         self._fails = fails
+        self.folder_times = {"k1": 1_700_000_000_123_456_789}
 
     def __call__(self, folder: Path, connect: Callable[[str], Any], runner: Any) -> Copies:
         self._connect = connect
@@ -429,12 +430,12 @@ def test_a_map_that_does_not_fit_is_found_before_the_freeze(pair: Pair) -> None:
     assert pair.source.argvs("dump") == []
 
 
-def test_a_digest_that_fails_lets_the_source_run_on(pair: Pair) -> None:
-    def fail(images: Path) -> Any:
+def test_a_manifest_that_cannot_be_written_lets_the_source_run_on(pair: Pair) -> None:
+    def fail(images: Path, manifest: Any) -> None:
         time.sleep(0.3)  # CRIU waits by then
         raise OSError(5, "Input/output error")
 
-    pair.set(TARGET, receiver, "digests", fail)
+    pair.set(TARGET, receiver, "write_manifest", fail)
     pair.run()
     assert steps(pair)[1] == ["armed", "receiving", "complete", "refused", "cleared"]
     assert "node2: OSError: [Errno 5] Input/output error" in expect_back(pair)["reason"]

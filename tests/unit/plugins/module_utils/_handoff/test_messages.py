@@ -31,7 +31,10 @@ GOOD = [
     Message("prepare", {"memory": [1 << 40, 0], "manifest": {"files": ["a"]}, "compression": "zstd"}),
     Message("prepared"),
     Message("freezing"),
-    Message("complete", {"checksums": {"pages-1.img": [4096, (1 << 32) - 1]}}),
+    Message(
+        "complete",
+        {"checksums": {"core-1.img": [96, (1 << 32) - 1], "pages-1.img": [1 << 40]}, "folder_times": {"data": 1 << 60}},
+    ),
     Message("ready", {"pid": 7, "start_time": 1, "timings": {"restore": 0.25}}),
     Message("run"),
     Message("running", {"pid": 7, "timings": {}}),
@@ -110,9 +113,10 @@ def test_a_field_of_another_type_is_refused_on_both_ends(message: Message, wrong
         ("prepare", "memory", [1, -1]),
         ("prepare", "memory", ["1"]),
         ("prepare", "compression", "gzip"),
+        *(("complete", "folder_times", wrong) for wrong in ({"a": -1}, {"a": 1 << 63}, {"a": 1.0}, [1], None)),
         *(
             ("complete", "checksums", {"a": wrong})
-            for wrong in ([1], [1, 2, 3], [True, 1], [1, 1.0], [-1, 1], [1, 1 << 32], {"size": 1}, None, "ab")
+            for wrong in ([], [1 << 63], [1, 2, 3], [True, 1], [1, 1.0], [-1, 1], [1, 1 << 32], {"size": 1}, None, "ab")
         ),
     ],
 )

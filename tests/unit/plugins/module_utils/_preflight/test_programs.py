@@ -13,7 +13,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.programs imp
 
 def test_programs_are_looked_for_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert installed() == dict.fromkeys(("openssl", "flock", "rsync", "zstd", "lz4"), False)
+    assert installed() == dict.fromkeys(("openssl", "rsync", "zstd", "lz4"), False)
     (tmp_path / "rsync").touch(0o755)
     (tmp_path / "zstd").touch(0o644)
     assert [name for name, there in installed().items() if there] == ["rsync"]
@@ -22,10 +22,10 @@ def test_programs_are_looked_for_in_path(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("copied", "compression", "programs"),
     [
-        ([], "none", ["openssl", "flock"]),
-        (["/data", "/log"], "none", ["openssl", "flock", "rsync"]),
-        ([], "zstd", ["openssl", "flock", "zstd"]),
-        (["/data"], "lz4", ["openssl", "flock", "rsync", "lz4"]),
+        ([], "none", ["openssl"]),
+        (["/data", "/log"], "none", ["openssl", "rsync"]),
+        ([], "zstd", ["openssl", "zstd"]),
+        (["/data"], "lz4", ["openssl", "rsync", "lz4"]),
     ],
 )
 def test_what_is_needed_depends_on_the_move(copied: list[str], compression: str, programs: list[str]) -> None:

@@ -1,0 +1,190 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A CRIU that was started before the freeze, and restores as soon as it is told to.
+
+To start CRIU takes 5 ms, and to have it run an action script 1 ms for each of six stages: too much for a workload that
+waits. So CRIU is started as `criu swrk` (what its library libcriu does) and told by messages. They come from a process
+of its own, this module's `main`, which answers for us at the stages that nobody asks about, and at the others does
+what the action script of stage.py does, with the same files. That it outlives us is why it is there: once CRIU was
+told to go on, our death must not stop it.
+
+It also has the memory that the workload is going to need, and gives it back when CRIU starts to take it. So the kernel
+clears its caches before the freeze, a hypervisor finds the pages, and a host that has not enough is known by then.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Callable
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import restores_from
+from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import (
+    IMAGES_DESCRIPTOR,
+    parse_response,
+    stage_answer,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import wait_for_answer
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
+
+_BOOTSTRAP = "; ".join(
+    [
+        "import json, os, sys",
+        "sys.path[:0] = json.loads(sys.argv[1])",
+        f"from {__name__} import main",
+        # Without tidying up: whoever waits for it has a workload that waits.
+        "os._exit(main(*sys.argv[2:]))",
+    ]
+)
+_LONGEST_MESSAGE = 1 << 20
+_PIECE = 16 << 20
+_FAILED = 1
+# CRIU ended before it came to its first stage. It has made no task by then, so that it may be tried in another way.
+_NOTHING_DONE = 3
+
+
+class Standby:
+    """The process and its CRIU.
+
+    `stages_folder` is that of `Stages`, `stages` are those which it answers, the folder `images` must exist, and
+    `memory` is what the workload needs, in bytes.
+    """
+
+    def __init__(self, criu: str, stages_folder: Path, stages: list[str], images: Path, memory: int = 0) -> None:
+        self._images = images
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", "-c", _BOOTSTRAP, json.dumps(sys.path)),
+                *(criu, str(stages_folder), ",".join(stages), str(images), str(memory)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+        )
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is ready or has ended, at most so long."""
+        if self._process.stdout is not None:
+            select.select([self._process.stdout], [], [], seconds)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can still be asked."""
+        return self._process.poll() is None
+
+    def restore(self, request: bytes, while_running: Callable[[], None]) -> Completed | None:
+        """Do what was asked for (rpc.restore_request), and call `while_running` again and again until CRIU ended.
+
+        Gives None if CRIU has not even begun.
+        """
+        if self._process.stdin is None:
+            raise AssertionError
+        try:
+            self._process.stdin.write(request)
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # then it has ended
+        while self._process.poll() is None or (self._process.returncode != 0 and self._has_criu()):
+            while_running()
+        if self._process.returncode == _NOTHING_DONE:
+            return None
+        said = self._process.stderr.read() if self._process.stderr is not None else b""
+        return Completed(self._process.returncode, "", said.decode("utf-8", "replace"))
+
+    def _has_criu(self) -> bool:
+        # It may still be about to undo its work, if the one between us was killed.
+        proc = Proc()
+        return any(restores_from(stat.pid, self._images, proc) for stat in proc.stats())
+
+    def close(self) -> None:
+        """End it, unless CRIU has done its work."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def main(criu: str, stages_folder: str, stages: str, images: str, memory: str) -> int:
+    """Be that process. The request comes on standard input. Gives 0 if CRIU has done it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    descriptor = os.open(images, os.O_RDONLY | os.O_DIRECTORY)
+    os.dup2(descriptor, IMAGES_DESCRIPTOR)
+    with ours:
+        with theirs:
+            try:
+                subprocess.Popen(
+                    # The name says what for, in the list of processes, before CRIU gives itself a better one.
+                    [f"criu {images}", "swrk", str(theirs.fileno())],
+                    executable=criu,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    pass_fds=[theirs.fileno()],
+                )
+            except OSError:
+                return _NOTHING_DONE
+        room = _make_room(int(memory))
+        os.write(sys.stdout.fileno(), b"ready")
+        if sys.stdin not in select.select([sys.stdin, ours], [], [])[0]:
+            return _NOTHING_DONE  # CRIU has ended
+        request = sys.stdin.buffer.read()
+        if not request:
+            return _NOTHING_DONE  # nobody needs it any more
+        # In a thread: to give it back takes time too, and CRIU needs it bit by bit.
+        threading.Thread(target=room.clear, daemon=True).start()
+        return _serve(ours, request, Path(stages_folder), stages.split(","))
+
+
+def _make_room(size: int) -> list[mmap.mmap]:
+    # In pieces, because the interpreter stands still while one is given back.
+    room: list[mmap.mmap] = []
+    if size > _available_bytes():
+        return room  # CRIU may still find enough: memory that is zero is in no image
+    for _number in range(size // _PIECE):
+        piece = mmap.mmap(-1, _PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for offset in range(0, _PIECE, mmap.PAGESIZE):
+            piece[offset] = 1
+        room.append(piece)
+    return room
+
+
+def _available_bytes() -> int:
+    # proc(5), /proc/meminfo; without what others may want meanwhile.
+    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024 * 3 // 4
+    return 0
+
+
+def _serve(connection: socket.socket, request: bytes, folder: Path, stages: list[str]) -> int:
+    has_begun = False
+    try:
+        connection.send(request)
+        while True:
+            data = connection.recv(_LONGEST_MESSAGE)
+            if not data:  # CRIU was killed
+                return _FAILED if has_begun else _NOTHING_DONE
+            has_begun = True
+            response = parse_response(data)
+            if response.stage is None:
+                os.write(sys.stderr.fileno(), response.message.encode("utf-8", "surrogateescape"))
+                return 0 if response.is_success else _FAILED
+            go_on = response.stage not in stages or wait_for_answer(folder, response.stage, response.pid)
+            connection.send(stage_answer(go_on))
+    except OSError:
+        return _FAILED if has_begun else _NOTHING_DONE
