@@ -9,8 +9,8 @@ of its own, this module's `main`, which answers for us at the stages that nobody
 what the action script of stage.py does, with the same files. That it outlives us is why it is there: once CRIU was
 told to go on, our death must not stop it.
 
-It also has the memory that the workload is going to need, and gives it back when CRIU starts to take it. So the kernel
-clears its caches before the freeze, a hypervisor finds the pages, and a host that has not enough is known by then.
+It also takes the memory that the workload is going to need, once, and gives it back. So the kernel throws out what it
+only keeps for speed, and a hypervisor finds the pages, before the freeze and not in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import select
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Callable
 
@@ -138,20 +137,17 @@ def main(criu: str, stages_folder: str, stages: str, images: str, memory: str) -
                 )
             except OSError:
                 return _NOTHING_DONE
-        room = _make_room(int(memory))
+        _make_room(int(memory)).clear()
         os.write(sys.stdout.fileno(), b"ready")
         if sys.stdin not in select.select([sys.stdin, ours], [], [])[0]:
             return _NOTHING_DONE  # CRIU has ended
         request = sys.stdin.buffer.read()
         if not request:
             return _NOTHING_DONE  # nobody needs it any more
-        # In a thread: to give it back takes time too, and CRIU needs it bit by bit.
-        threading.Thread(target=room.clear, daemon=True).start()
         return _serve(ours, request, Path(stages_folder), stages.split(","))
 
 
 def _make_room(size: int) -> list[mmap.mmap]:
-    # In pieces, because the interpreter stands still while one is given back.
     room: list[mmap.mmap] = []
     if size > _available_bytes():
         return room  # CRIU may still find enough: memory that is zero is in no image
