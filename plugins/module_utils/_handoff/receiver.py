@@ -14,6 +14,7 @@ import datetime
 import os
 import shutil
 import signal
+import threading
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,7 @@ class Receiver:
         self._checksums: Mapping[str, Any] | None = None
         self._has_all = request.transport == SHARED
         self._has_manifest = False
+        self._writing: threading.Thread | None = None
         self._identity: Identity | None = None
         self._criu_runs = False
         self._is_gone = False
@@ -443,7 +445,7 @@ class Receiver:
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         manifest = self._manifest = replace(self._manifest, files=sums, created=now)
         # On a disk that has just taken all the images, to sync it may last.
-        self._loop.in_background(lambda: write_manifest(self._images, manifest), self._manifest_written)
+        self._writing = self._loop.in_background(lambda: write_manifest(self._images, manifest), self._manifest_written)
         self._criu_runs = True
         self._timings.begin("restore")
         try:
@@ -596,6 +598,8 @@ class Receiver:
     def _remove_images(self) -> None:
         if self._request.keep_images and self._state is Target.RUNNING:
             return
+        if self._writing is not None:
+            self._writing.join()
         # On shared storage the folder is the source's until it has told us of its images.
         if self._request.transport != SHARED or self._manifest is not None:
             shutil.rmtree(str(self._images), ignore_errors=True)

@@ -103,7 +103,10 @@ def test_a_manifest_of_a_newer_format_is_refused(images: Path) -> None:
         report_manifest(images)
 
 
-@pytest.mark.parametrize("files", [[1], {"a.img": 3}, {"a.img": {"size": 5}}, {"a.img": None}, 7, None])
+@pytest.mark.parametrize(
+    "files",
+    [[1], {"a.img": 3}, {"a.img": {"sha256": "x"}}, {"a.img": {"size": 5, "sha256": 1}}, {"a.img": None}, 7, None],
+)
 def test_a_malformed_list_of_files_is_refused(images: Path, files: Any) -> None:
     alter(images, files=files)
     with pytest.raises(BadImageSet, match=r"manifest.json cannot be read: its list of files is malformed"):

@@ -16,6 +16,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     Manifest,
     Workload,
     digests,
+    digests_from,
     read_manifest,
     verify_files,
     write_manifest,
@@ -167,3 +168,25 @@ def test_everything_that_is_wrong_is_named_at_once(images: Path) -> None:
 def test_what_criu_and_we_write_later_is_no_addition(images: Path, name: str) -> None:
     (images / name).write_text("later")
     verify_files(images, read_manifest(images))
+
+
+@pytest.mark.parametrize(
+    ("sums", "entry"),
+    [([5, 907060870], {"size": 5, "crc32": 907060870}), ([5], {"size": 5})],
+)
+def test_a_set_that_came_by_a_handoff_has_what_was_known_on_the_way(
+    tmp_path: Path, sums: list[int], entry: dict[str, int]
+) -> None:
+    (tmp_path / "a.img").write_bytes(b"hello")
+    files = digests_from({"a.img": sums})
+    assert files == {"a.img": entry}
+    manifest = replace(MANIFEST, files=files)
+    verify_files(tmp_path, manifest)
+    (tmp_path / "a.img").write_bytes(b"hallo")
+    if len(sums) > 1:
+        with pytest.raises(BadImageSet, match=r"altered: a\.img"):
+            verify_files(tmp_path, manifest)
+    (tmp_path / "a.img").write_bytes(b"hell")
+    with pytest.raises(BadImageSet, match=r"altered: a\.img"):
+        verify_files(tmp_path, manifest)
+'''

@@ -56,6 +56,9 @@ class NoStandby:
     def __init__(self, *_arguments: Any) -> None:
         pass
 
+    def wait(self, seconds: float) -> None:
+        """There is nothing to wait for."""
+
     def close(self) -> None:
         """There is nothing to close."""
 

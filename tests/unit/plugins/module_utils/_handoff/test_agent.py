@@ -45,6 +45,13 @@ def main(folder):
 """
 
 
+def follow(folder: Path, seconds: float) -> dict[str, Any]:
+    """What following tells, but for where."""
+    found = subject.follow(folder, seconds)
+    assert found.pop("folder") == str(folder)
+    return found
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of an agent with its code, `é $HOME %n` in its path. No agent outlives the test."""
@@ -141,7 +148,7 @@ def test_an_agent_outlives_us_in_a_session_of_its_own(folder: Path) -> None:
     assert read_json(folder / "agent.json") == {"pid": stat.pid, "start_time": stat.start_time, "started": True}
     seen = wait_for(folder, "up\n")
     assert seen.startswith("True / /dev/null C\n63 1 1\n")
-    assert subject.follow(folder, 0) == {"finished": False, "result": None, "progress": {"at": 1}, "alive": True}
+    assert follow(folder, 0) == {"finished": False, "result": None, "progress": {"at": 1}, "alive": True}
     assert {mode(path) for path in folder.glob("agent.*")} | {mode(folder / "progress.json")} == {0o600}
 
 
@@ -151,7 +158,7 @@ def test_what_an_agent_writes_is_for_its_owner_alone(folder: Path) -> None:
 
     (folder / "orders").write_text("(Path(folder) / 'new').touch(); report.finish({})", "utf-8")
     subject.start(folder, ENTRY, None, [], as_systemd_does)
-    assert subject.follow(folder, 10)["finished"]
+    assert follow(folder, 10)["finished"]
     assert mode(folder / "new") == 0o600
 
 
@@ -228,7 +235,7 @@ def start_time(pid: int) -> int:
 def test_a_result_ends_the_wait(folder: Path) -> None:
     start(folder, "report.progress(at=1); report.progress(at=2, more=3); time.sleep(0.3); report.finish({'ok': True})")
     began = time.monotonic()
-    seen = subject.follow(folder, 20)
+    seen = follow(folder, 20)
     assert time.monotonic() - began < 10
     assert seen["finished"]
     assert seen["result"] == {"ok": True}
@@ -238,7 +245,7 @@ def test_a_result_ends_the_wait(folder: Path) -> None:
 def test_a_death_without_a_result_ends_the_wait(folder: Path) -> None:
     start(folder, "time.sleep(0.3); os.kill(os.getpid(), signal.SIGKILL)")
     began = time.monotonic()
-    assert subject.follow(folder, 20) == {"finished": False, "result": None, "progress": {}, "alive": False}
+    assert follow(folder, 20) == {"finished": False, "result": None, "progress": {}, "alive": False}
     assert 0.1 < time.monotonic() - began < 10
 
 
@@ -250,19 +257,19 @@ def test_a_result_is_not_missed_if_the_agent_ends_right_after_it(
         return False
 
     monkeypatch.setattr(subject, "is_alive", dies_now)
-    assert subject.follow(tmp_path, 5)["result"] == {"ok": True}
+    assert follow(tmp_path, 5)["result"] == {"ok": True}
 
 
 def test_a_wait_ends_in_time(folder: Path) -> None:
     start(folder, "time.sleep(30)")
     began = time.monotonic()
-    assert subject.follow(folder, 0.1)["alive"]
+    assert follow(folder, 0.1)["alive"]
     assert 0.1 <= time.monotonic() - began < 5
 
 
 def test_an_exception_is_in_the_log(folder: Path) -> None:
     start(folder, "raise RuntimeError('ours')")
-    assert not subject.follow(folder, 10)["alive"]
+    assert not follow(folder, 10)["alive"]
     assert "RuntimeError: ours" in (folder / "agent.log").read_text("utf-8")
 
 

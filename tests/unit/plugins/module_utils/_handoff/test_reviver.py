@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -44,14 +43,14 @@ class Killed(BaseException):
 
 
 class Dying(Stages):
-    """Loses its locks when the agent is killed, as the kernel takes them from a dead process."""
+    """Loses its descriptors when the agent is killed, as the kernel closes those of a dead process."""
 
     def serve(self) -> None:
         try:
             super().serve()
         except Killed:
-            for descriptor in self._locks.values():
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            while self._alive:
+                os.close(self._alive.popitem()[1])
             raise
 
 
