@@ -189,4 +189,3 @@ def test_a_set_that_came_by_a_handoff_has_what_was_known_on_the_way(
     (tmp_path / "a.img").write_bytes(b"hell")
     with pytest.raises(BadImageSet, match=r"altered: a\.img"):
         verify_files(tmp_path, manifest)
-'''
