@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +85,15 @@ def lives(identity: Identity, proc: Proc) -> bool:
     """Whether this very process is still there, and not another that has its pid by now."""
     stat = proc.stat(identity.pid)
     return stat is not None and stat.start_time == identity.start_time
+
+
+def signal_tree(identity: Identity | None, number: int, proc: Proc) -> None:
+    """Send a signal to a process and all below it, if that very process still lives."""
+    if identity is None or not lives(identity, proc):
+        return
+    for pid in proc.tree(identity.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def require_own_mount_namespace(pid: int, proc: Proc) -> None:

@@ -9,7 +9,6 @@ it may run (owner.py). Nothing here decides what is safe: states.py does.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import shutil
@@ -46,7 +45,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import i
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Standby
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
@@ -589,10 +588,7 @@ class Receiver:
             # If CRIU waits for us, it kills what it has restored; if not, it hears of it when it comes there.
             self._stages.answer(POST_RESTORE, False)
         if self._identity is not None:
-            if lives(self._identity, self._proc):
-                for pid in self._proc.tree(self._identity.pid):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            signal_tree(self._identity, signal.SIGKILL, self._proc)
             remove_record(self._restore_request)
 
     def _remove_images(self) -> None:

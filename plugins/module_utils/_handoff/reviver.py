@@ -35,7 +35,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, given_answer
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import (
@@ -177,9 +177,7 @@ def _after_death(
         )
         if was_told and lives(identity, proc) and not is_in_restorer(identity.pid, proc):
             return Restored(identity.pid, True, manifest)
-        for pid in proc.tree(identity.pid) if lives(identity, proc) else ():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        signal_tree(identity, signal.SIGKILL, proc)
         remove_record(request)
     what = "and its copy ended after it had been let go" if was_told else "and nothing was let run"
     raise CriuError(

@@ -28,10 +28,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failur
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import checksums_of
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
-from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import certificate, files
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report, hold_lock
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, connect
@@ -70,6 +70,7 @@ _CONNECT_SECONDS = 15.0
 _PREPARE_SECONDS = 120.0
 _PIPES_SECONDS = 30.0
 _END_SECONDS = 10.0
+_WORDS_SECONDS = 2.0
 
 _AT_REST = frozenset({Source.DONE, Source.BACK, Source.DOUBT})
 
@@ -121,6 +122,7 @@ class Sender:
         self._stages: Stages | None = None
         self._files: files.Sender | None = None
         self._number = 0
+        self._identity_of_tls: certificate.Identity | None = None
         self._frozen_for_good = False
         self._criu_runs = False
         self._asked = False
@@ -219,6 +221,8 @@ class Sender:
             self._actions[action]()
 
     def _fail(self, error: Exception) -> None:
+        if isinstance(error, LinkLost) and self._state is Source.FREEZING and self._has_heard_why():
+            return
         self._note(error)
         self._happen(Event.LOST if isinstance(error, LinkLost) else Event.VETOED)
 
@@ -264,9 +268,24 @@ class Sender:
             self._target_timings = message.fields["timings"]
             self._happen(Event.RUNNING)
         elif message.kind == "failed":
-            fields = message.fields
-            self._note(CriuError(f"{self._request.target}: {fields['reason']}", fields["remedy"], fields["facts"]))
-            self._happen(Event.FAILED)
+            self._target_failed(message)
+
+    def _target_failed(self, message: Message) -> None:
+        fields = message.fields
+        self._note(CriuError(f"{self._request.target}: {fields['reason']}", fields["remedy"], fields["facts"]))
+        self._happen(Event.FAILED)
+
+    def _has_heard_why(self) -> bool:
+        # The images have a connection of their own. If the target ended it, it has said why in the other one.
+        if self._control is None:
+            return False
+        try:
+            message = self._control.receive(_WORDS_SECONDS)
+        except CriuError:
+            return False
+        if message.kind == "failed":
+            self._target_failed(message)
+        return message.kind == "failed"
 
     def _ready(self) -> None:
         if self._state not in (Source.HELD, Source.CONFIRMING):
@@ -364,9 +383,15 @@ class Sender:
             "number": self._number,
             "folder": folder,
         }
-        identity = make_identity(self._folder / "identity", request.handoff, self._runner)
+        if self._identity_of_tls is None:
+            self._identity_of_tls = make_identity(self._folder / "identity", request.handoff, self._runner)
         return connect(
-            request.address, request.port, identity, request.certificate, Message("hello", hello), _CONNECT_SECONDS
+            request.address,
+            request.port,
+            self._identity_of_tls,
+            request.certificate,
+            Message("hello", hello),
+            _CONNECT_SECONDS,
         )
 
     def _ask(self, message: Message) -> None:
@@ -383,7 +408,7 @@ class Sender:
         if self._control is None:
             raise AssertionError
         try:
-            answer = self._control.receive(2.0)
+            answer = self._control.receive(_WORDS_SECONDS)
         except CriuError:
             return error
         reason = answer.fields.get("reason", "")
@@ -428,7 +453,7 @@ class Sender:
                 self._reason = failure(what, completed, images / DUMP_LOG, places)
             self._happen(Event.CRIU_ENDED)
         elif self._state is Source.DONE and lives(self._identity, self._proc):
-            self._kill_tree()
+            signal_tree(self._identity, signal.SIGKILL, self._proc)
 
     def _stage_asked(self, _descriptor: int) -> None:
         if self._stages is None:
@@ -503,7 +528,7 @@ class Sender:
             raise AssertionError
         # A pending stop takes effect if CRIU, which traces the tasks, is gone; while it is there it changes nothing.
         self._frozen_for_good = True
-        self._signal_tree(signal.SIGSTOP)
+        signal_tree(self._identity, signal.SIGSTOP, self._proc)
         self._stages.hold()
         stat = self._proc.stat(self._request.pid)
         if stat is None or stat.state != "t" or not self._criu_runs:
@@ -523,14 +548,14 @@ class Sender:
         if self._criu_runs:
             self._stages.answer(POST_DUMP, True)
         else:
-            self._kill_tree()
+            signal_tree(self._identity, signal.SIGKILL, self._proc)
 
     def _run_on(self) -> None:
         if self._stages is None:
             raise AssertionError
         if self._frozen_for_good:
             # A pending SIGCONT takes a pending SIGSTOP away (signal(7)).
-            self._signal_tree(signal.SIGCONT)
+            signal_tree(self._identity, signal.SIGCONT, self._proc)
             (self._stages.folder / "hold").unlink(missing_ok=True)
             self._frozen_for_good = False
         if self._capture is not None:
@@ -551,16 +576,6 @@ class Sender:
         with contextlib.suppress(LinkLost):  # it runs there, and that is all that counts
             self._control.send(Message("gone"))
             self._control.finish()
-
-    def _signal_tree(self, number: int) -> None:
-        if not lives(self._identity, self._proc):
-            return
-        for pid in self._proc.tree(self._request.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    def _kill_tree(self) -> None:
-        self._signal_tree(signal.SIGKILL)
 
     # The end.
 

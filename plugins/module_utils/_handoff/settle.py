@@ -9,7 +9,6 @@ may be done again at any time.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -28,7 +27,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     answer_stage,
     given_answer,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import ask_to_stop, follow, is_alive
@@ -142,14 +141,6 @@ class _Place:
         identity = self.identity()
         return identity.pid if identity is not None and lives(identity, self.proc) else None
 
-    def signal_tree(self, number: int) -> None:
-        identity = self.identity()
-        if identity is None or not lives(identity, self.proc):
-            return
-        for pid in self.proc.tree(identity.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
     def wait_until(self, condition: Callable[[], bool]) -> bool:
         until = time.monotonic() + _PATIENCE
         while not condition():
@@ -189,7 +180,7 @@ class _SourcePlace(_Place):
         return stat is not None and stat.state in _STOPPED
 
     def _run_on(self) -> None:
-        self.signal_tree(signal.SIGCONT)
+        signal_tree(self.identity(), signal.SIGCONT, self.proc)
         self._answer(False)
         if not self.wait_until(lambda: not self._is_stopped()):
             raise CriuError(
@@ -204,7 +195,7 @@ class _SourcePlace(_Place):
             raise AssertionError
         time.sleep(0.2)
         if lives(identity, self.proc):
-            self.signal_tree(signal.SIGKILL)
+            signal_tree(identity, signal.SIGKILL, self.proc)
         self.wait_until(lambda: not lives(identity, self.proc))
         pid_file = self.record.facts.get("pid_file")
         if pid_file:
@@ -277,8 +268,8 @@ class _TargetPlace(_Place):
         return next((stat.pid for stat in self.proc.stats() if restores_from(stat.pid, self.images, self.proc)), None)
 
     def _kill(self) -> None:
-        self.signal_tree(signal.SIGKILL)
         identity = self.identity()
+        signal_tree(identity, signal.SIGKILL, self.proc)
         if identity is not None:
             self.wait_until(lambda: not lives(identity, self.proc))
         pid_file = self.record.facts.get("pid_file")
