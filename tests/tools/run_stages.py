@@ -125,10 +125,6 @@ def sanity() -> Tally:
     return Tally(skipped=len(missing)) + ansible_test("sanity", ["--junit"], present, pythons)
 
 
-# Not yet green in one run: MOLECULE_SCENARIOS=faults runs it, alone and for about ten minutes.
-ONLY_WHEN_NAMED = {"faults"}
-
-
 def units() -> Tally:
     version = os.environ.get("PYTHON") or OWN_PYTHON
     # What the tests need is in the project's own environment; ansible-test makes one for any other Python.
@@ -139,7 +135,7 @@ def units() -> Tally:
 def molecule() -> Tally:
     """Run the scenarios on shared test hosts; after a failure, the remaining ones on new hosts."""
     wanted = os.environ.get("MOLECULE_SCENARIOS", "").split()
-    found = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")} - ONLY_WHEN_NAMED)
+    found = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")})
     # The hosts are created in the name of "default": only when it comes first does its verdict speak of its own steps.
     remaining = sorted(wanted or found, key=lambda name: name != "default")
     tally = NOTHING
