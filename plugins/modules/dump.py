@@ -123,8 +123,9 @@ options:
     type: int
   network_lock:
     description:
-      - How the network is locked meanwhile. V(auto) takes V(nftables) if CRIU and the kernel have it, and leaves
-        the choice to CRIU otherwise.
+      - How the network is locked meanwhile. V(auto) locks none where there is none to lock (the workload is in the
+        host's network namespace, and no connections are to be kept or closed); otherwise it takes V(nftables) if CRIU
+        and the kernel have it, and leaves the choice to CRIU if not.
     type: str
     choices: [auto, nftables, iptables]
     default: auto

@@ -619,6 +619,8 @@ class Receiver:
         else:
             while self._state is Target.FAILED and self._loop.has_deadline():
                 self._turn()
+            if self._state is Target.CLEARED:
+                self._remove_images()  # CRIU, which has ended only now, may have written into them since
             self._run_hooks("rolled_back")
         for place in (self._control, self._stream, self._standby, self._decompressor):
             if place is not None:
