@@ -47,8 +47,8 @@ case $1 in
         kill -CONT "$agent"
         ;;
     # A child of the agent, or at the target of the process between them: what CRIU restores has its name for a while.
-    kill-criu) pkill -KILL -P "$agent" -x criu || pkill -KILL -P "$(pgrep -P "$agent" -f standby)" -x criu ;;
-    kill-standby) pkill -KILL -P "$agent" -f standby ;;
+    kill-criu) pkill -KILL -P "$agent" -x criu || pkill -KILL -P "$(pgrep -P "$agent" -f "standby import main")" -x criu ;;
+    kill-standby) pkill -KILL -P "$agent" -f "standby import main" ;;
     refuse) exit 1 ;;
     pause) sleep 1 ;;
     cut) drop "" ;;

@@ -149,6 +149,7 @@ class Receiver:
         self._take: Callable[[], bool] | None = None
         self._stages: Stages | None = None
         self._standby: Standby | None = None
+        self._asks_standby = False
         self._manifest: Manifest | None = None
         self._checksums: Mapping[str, Any] | None = None
         self._has_all = request.transport == SHARED
@@ -470,7 +471,9 @@ class Receiver:
         remove_log(self._images / RESTORE_LOG)
         asked = restore_request(request.root, request.restore_map, options)
         if asked is not None and self._standby is not None and self._standby.is_ready:
+            self._asks_standby = True
             completed = self._standby.restore(asked, self._turn)
+            self._asks_standby = False
             if completed is not None:
                 return completed
         argv = restore_command(
@@ -559,6 +562,8 @@ class Receiver:
         if self._identity is None:
             raise AssertionError
         self._timings.begin("resume")
+        if self._asks_standby and self._standby is not None and not self._standby.is_ready:
+            return  # who asks for CRIU is dead, so CRIU undoes its work, and that is the next event
         try:
             self._notifier.hand_over(self._identity.pid)
         except CriuError as error:
