@@ -95,7 +95,7 @@ class Standby:
             self._process.stdin.close()
         except BrokenPipeError:
             pass  # then it has ended
-        while self._process.poll() is None or (self._process.returncode != 0 and self._has_criu()):
+        while self._process.poll() is None or (self._process.returncode < 0 and self._has_criu()):
             while_running()
         if self._process.returncode == _NOTHING_DONE:
             return None
