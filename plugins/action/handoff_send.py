@@ -13,6 +13,8 @@ from typing import Any, Iterator, Mapping
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import PROGRESS, RESULT
+
 _SECONDS = 1.0
 # The module is called again after so many looks at most: it also finds out that the sender was killed.
 _LOOKS = 20
@@ -48,7 +50,7 @@ class ActionModule(ActionBase):
         # A module costs the source half a second of processor time, and its workload is frozen.
         for _number in range(_LOOKS if folder else 0):
             time.sleep(_SECONDS)
-            progress, result = (shlex.quote(f"{folder}/{name}.json") for name in ("progress", "result"))
+            progress, result = (shlex.quote(f"{folder}/{name}") for name in (PROGRESS, RESULT))
             seen = self._low_level_execute_command(f"test ! -e {result} && cat {progress}", sudoable=True)
             if seen["rc"] != 0:
                 return

@@ -29,10 +29,13 @@ def is_in_restorer(pid: int, proc: Proc) -> bool:
     return False
 
 
-def restores_from(pid: int, images: Path, proc: Proc) -> bool:
-    """Whether this process is a CRIU that restores from this folder, or one of those that standby.py has started.
+def find_restoring(images: Path, proc: Proc) -> int | None:
+    """The pid of a CRIU that restores from this folder, or of one that standby.py has started for it; None without.
 
     CRIU that was asked by messages calls itself `restore --rpc -D FOLDER` as soon as it was.
     """
-    words = [word for part in proc.command(pid) for word in part.split(" ")]
-    return str(images) in words and ("restore" in words or "swrk" in words)
+    for stat in proc.stats():
+        words = [word for part in proc.command(stat.pid) for word in part.split(" ")]
+        if str(images) in words and ("restore" in words or "swrk" in words):
+            return stat.pid
+    return None

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import Callable
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import restores_from
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import (
     IMAGES_DESCRIPTOR,
     parse_response,
@@ -60,6 +60,7 @@ class Standby:
 
     def __init__(self, criu: str, stages_folder: Path, stages: list[str], images: Path, memory: int = 0) -> None:
         self._images = images
+        self._is_asked = False
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", "-c", _BOOTSTRAP, json.dumps(sys.path)),
@@ -80,8 +81,13 @@ class Standby:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether it lives, so that it can be asked, or answered."""
         return self._process.poll() is None
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it was asked and lives no more."""
+        return self._is_asked and not self.is_ready
 
     def restore(self, request: bytes, while_running: Callable[[], None]) -> Completed | None:
         """Do what was asked for (rpc.restore_request), and call `while_running` again and again until CRIU ended.
@@ -95,21 +101,18 @@ class Standby:
             self._process.stdin.close()
         except BrokenPipeError:
             pass  # then it has ended
-        while self._process.poll() is None or (self._process.returncode < 0 and self._has_criu()):
+        self._is_asked = True
+        # CRIU may still be about to undo its work, if the one between us was killed.
+        while self.is_ready or (self._process.returncode < 0 and find_restoring(self._images, Proc()) is not None):
             while_running()
         if self._process.returncode == _NOTHING_DONE:
             return None
         said = self._process.stderr.read() if self._process.stderr is not None else b""
         return Completed(self._process.returncode, "", said.decode("utf-8", "replace"))
 
-    def _has_criu(self) -> bool:
-        # It may still be about to undo its work, if the one between us was killed.
-        proc = Proc()
-        return any(restores_from(stat.pid, self._images, proc) for stat in proc.stats())
-
     def close(self) -> None:
         """End it, unless CRIU has done its work."""
-        if self._process.poll() is None:
+        if self.is_ready:
             self._process.kill()
             self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):

@@ -149,7 +149,6 @@ class Receiver:
         self._take: Callable[[], bool] | None = None
         self._stages: Stages | None = None
         self._standby: Standby | None = None
-        self._asks_standby = False
         self._manifest: Manifest | None = None
         self._checksums: Mapping[str, Any] | None = None
         self._has_all = request.transport == SHARED
@@ -471,9 +470,7 @@ class Receiver:
         remove_log(self._images / RESTORE_LOG)
         asked = restore_request(request.root, request.restore_map, options)
         if asked is not None and self._standby is not None and self._standby.is_ready:
-            self._asks_standby = True
             completed = self._standby.restore(asked, self._turn)
-            self._asks_standby = False
             if completed is not None:
                 return completed
         argv = restore_command(
@@ -520,8 +517,7 @@ class Receiver:
                 raise CriuError(f"Process {pid} was restored, but is gone.")
             self._identity = Identity(pid, stat.start_time)
             # For handoff_settle, if we die.
-            restored = {"pid": pid, "start_time": stat.start_time, "generation": self._manifest.generation}
-            write_json(self._folder / "restored.json", restored)
+            write_json(self._folder / "restored.json", {"pid": pid, "start_time": stat.start_time})
             record_restored(self._restore_request, self._identity, self._proc)
             self._timings.end("restore")
             self._run_hooks("held")
@@ -562,7 +558,7 @@ class Receiver:
         if self._identity is None:
             raise AssertionError
         self._timings.begin("resume")
-        if self._asks_standby and self._standby is not None and not self._standby.is_ready:
+        if self._standby is not None and self._standby.has_died:
             return  # who asks for CRIU is dead, so CRIU undoes its work, and that is the next event
         try:
             self._notifier.hand_over(self._identity.pid)

@@ -271,21 +271,28 @@ class Sender:
             self._target_failed(message)
 
     def _target_failed(self, message: Message) -> None:
-        fields = message.fields
-        self._note(CriuError(f"{self._request.target}: {fields['reason']}", fields["remedy"], fields["facts"]))
+        self._note(self._failure_in(message))
         self._happen(Event.FAILED)
 
+    def _failure_in(self, message: Message) -> CriuError:
+        fields = message.fields
+        return CriuError(f"{self._request.target}: {fields['reason']}", fields["remedy"], fields["facts"])
+
     def _has_heard_why(self) -> bool:
-        # The images have a connection of their own. If the target ended it, it has said why in the other one.
+        message = self._last_words()
+        if message is None or message.kind != "failed":
+            return False
+        self._target_failed(message)
+        return True
+
+    def _last_words(self) -> Message | None:
+        # Images and copies have connections of their own. If the target ended one, it has said why in the first one.
         if self._control is None:
-            return False
+            return None
         try:
-            message = self._control.receive(_WORDS_SECONDS)
+            return self._control.receive(_WORDS_SECONDS)
         except CriuError:
-            return False
-        if message.kind == "failed":
-            self._target_failed(message)
-        return message.kind == "failed"
+            return None
 
     def _ready(self) -> None:
         if self._state not in (Source.HELD, Source.CONFIRMING):
@@ -400,16 +407,11 @@ class Sender:
         self._control.send(message)
         answer = self._control.receive(_PREPARE_SECONDS)
         if answer.kind == "failed":
-            fields = answer.fields
-            raise CriuError(f"{self._request.target}: {fields['reason']}", fields["remedy"], fields["facts"])
+            raise self._failure_in(answer)
 
     def _with_the_target_s_words(self, error: CriuError) -> CriuError:
-        # rsync here only sees that the other end is gone; the other end knows why.
-        if self._control is None:
-            raise AssertionError
-        try:
-            answer = self._control.receive(_WORDS_SECONDS)
-        except CriuError:
+        answer = self._last_words()
+        if answer is None:
             return error
         reason = answer.fields.get("reason", "")
         return CriuError(f"{error.message} {self._request.target} says: {reason}", error.remedy, error.facts)

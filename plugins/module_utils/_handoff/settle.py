@@ -20,7 +20,7 @@ from typing import Callable
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED, read_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, restore_workload
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer, restores_from
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring, is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     POST_DUMP,
     POST_RESTORE,
@@ -228,18 +228,8 @@ class _TargetPlace(_Place):
 
     def end(self, outcome: Outcome) -> None:
         self.keeps_images = outcome is Outcome.RAN and bool(self.record.facts.get("keep_images"))
-        if outcome is Outcome.RAN:
-            generation = self._generation()
-            if generation is not None:
-                Generations().spend(self.workload, generation)
-
-    def _generation(self) -> int | None:
-        if (self.images / MANIFEST).exists():
-            return read_manifest(self.images).generation
-        try:
-            return int(read_json(self.folder / "restored.json")["generation"])
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+        if outcome is Outcome.RAN and (self.images / MANIFEST).exists():
+            Generations().spend(self.workload, read_manifest(self.images).generation)
 
     def identity(self) -> Identity | None:
         try:
@@ -251,21 +241,18 @@ class _TargetPlace(_Place):
 
     def wait_for_criu(self) -> None:
         # It is about to let its copy go or to kill it; only then is there something to see.
-        if self.wait_until(lambda: self._criu() is None):
+        if self.wait_until(lambda: find_restoring(self.images, self.proc) is None):
             return
-        pid = self._criu()
+        pid = find_restoring(self.images, self.proc)
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
-            self.wait_until(lambda: self._criu() is None)
+            self.wait_until(lambda: find_restoring(self.images, self.proc) is None)
 
     def _copy(self) -> Copy:
         identity = self.identity()
         if identity is None or not lives(identity, self.proc):
             return Copy.NONE
         return Copy.FROZEN if is_in_restorer(identity.pid, self.proc) else Copy.RUNNING
-
-    def _criu(self) -> int | None:
-        return next((stat.pid for stat in self.proc.stats() if restores_from(stat.pid, self.images, self.proc)), None)
 
     def _kill(self) -> None:
         identity = self.identity()

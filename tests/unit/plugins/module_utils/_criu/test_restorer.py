@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer, restores_from
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring, is_in_restorer
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc
 
 PID = 42
@@ -76,4 +76,4 @@ def test_a_task_that_runs_or_cannot_be_read_is_not_in_it(proc: FakeProc, line: s
 )
 def test_a_criu_that_restores_is_known_by_its_folder(proc: FakeProc, command: list[str], is_it: bool) -> None:
     proc.add(43, command=command)
-    assert restores_from(43, Path("/dev/shm/i"), proc) is is_it
+    assert find_restoring(Path("/dev/shm/i"), proc) == (43 if is_it else None)

@@ -52,6 +52,7 @@ class NoStandby:
     """In the place of standby.Standby: it never gets ready."""
 
     is_ready = False
+    has_died = False
 
     def __init__(self, *_arguments: Any) -> None:
         pass

@@ -426,7 +426,7 @@ def test_if_criu_ends_in_the_last_moment_nobody_is_killed(target: Left, monkeypa
     target.put_images()
     seen = iter([RESTORED + 1])
     monkeypatch.setattr(subject, "_PATIENCE", -1.0)
-    monkeypatch.setattr(subject._TargetPlace, "_criu", lambda self: next(seen, None))
+    monkeypatch.setattr(subject, "find_restoring", lambda images, proc: next(seen, None))
     assert target.settle(UNKNOWN).outcome is NOT_RUN
 
 
