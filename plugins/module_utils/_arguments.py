@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Mapping
 
-WORKLOAD_CHOICES = ("pid", "pid_file", "unit", "command")
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import NAMES
+
+WORKLOAD_CHOICES = ("pid", "pid_file", "unit", "command", "container")
+WORKLOAD_TOGETHER = ("container", "engine")
 
 
 def workload() -> dict[str, Any]:
@@ -17,6 +20,8 @@ def workload() -> dict[str, Any]:
         "pid_file": {"type": "path"},
         "unit": {"type": "str"},
         "command": {"type": "list", "elements": "str"},
+        "container": {"type": "str"},
+        "engine": {"type": "str", "choices": NAMES},
     }
 
 
@@ -85,4 +90,13 @@ def handoff() -> dict[str, Any]:
         "hooks": {"type": "dict", "default": {}},
         "pid_file": {"type": "path"},
         "criu_path": {"type": "path"},
+        "engine": {"type": "str", "choices": NAMES},
+        "container": {"type": "str"},
     }
+
+
+def engine_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine of a handoff's workload, as a request has it."""
+    if parameters["engine"] is None:
+        return {}
+    return {"name": parameters["engine"], "container": parameters["container"]}

@@ -37,6 +37,10 @@ class WorkloadNotFound(CriuError):
     """No running process is what the user described."""
 
 
+class EngineMissing(WorkloadNotFound):
+    """The engine that was named is not installed here, so it has no workload here either."""
+
+
 class AmbiguousWorkload(CriuError):
     """More than one process fits, or one of which it is unsure whether it is the right one."""
 

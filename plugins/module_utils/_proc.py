@@ -83,6 +83,14 @@ class Proc:
         lines = (line.partition(":") for line in self._read(pid, "status").splitlines())
         return {name: value.strip() for name, _colon, value in lines}
 
+    def control_groups(self, pid: int) -> dict[str, str]:
+        """The control group of a process by controllers, "" for version 2, see cgroups(7); empty if it is gone."""
+        groups = {}
+        for line in self._read(pid, "cgroup", "surrogateescape").splitlines():
+            _number, controllers, path = line.split(":", 2)
+            groups[controllers] = path
+        return groups
+
     def syscall(self, pid: int) -> str:
         """The line of /proc/PID/syscall: in which system call the process waits, and where; empty if unreadable."""
         return self._read(pid, "syscall").strip()

@@ -67,9 +67,26 @@ options:
     required: true
   root:
     description:
-      - The folder that becomes the root of the workload, as M(fleet.criu.mount_map) returned it.
+      - The folder that becomes the root of the workload, as M(fleet.criu.mount_map) returned it. Leave it out if the
+        engine makes one itself.
     type: path
-    required: true
+    default: ""
+  engine:
+    description:
+      - The engine that owns the workload, on both hosts. It begins its restore before the freeze and waits for the
+        images, so whatever it does not like it says while the workload still runs at the source.
+    type: str
+    choices: [crun, docker, podman, runc]
+  container:
+    description:
+      - The name of the container. Needed with O(engine).
+    type: str
+  sources:
+    description:
+      - With O(engine), the path on this host for each mountpoint that the container's configuration binds from its
+        host. They take the place of the sources in the engine's own configuration, in a copy.
+    type: dict
+    default: {}
   mount_map:
     description:
       - The restore map, as M(fleet.criu.mount_map) returned it.
@@ -204,17 +221,20 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.start import a
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
+_RENAMED = ("mount_map", "arm_timeout", "engine", "container", "sources")
+
 
 def receive(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     request = ReceiveRequest(
         restore_map=parameters["mount_map"],
         arm_seconds=parameters["arm_timeout"],
-        **{name: value for name, value in parameters.items() if name not in ("mount_map", "arm_timeout")},
+        engine={**_arguments.engine_of(parameters), "sources": parameters["sources"]} if parameters["engine"] else {},
+        **{name: value for name, value in parameters.items() if name not in _RENAMED},
     )
     if check_mode:
         return {"changed": True}
     port, certificate = arm(request, SubprocessRunner())
-    unit = unit_name(request.workload, request.unit) if has_systemd() else ""
+    unit = unit_name(request.workload, request.unit) if has_systemd() and not request.engine else ""
     return {"changed": True, "port": port, "certificate": certificate, "unit": unit}
 
 
@@ -224,7 +244,8 @@ def main() -> None:
             **_arguments.handoff(),
             "certificate": {"type": "str", "required": True},
             "images": {"type": "path", "required": True},
-            "root": {"type": "path", "required": True},
+            "root": {"type": "path", "default": ""},
+            "sources": {"type": "dict", "default": {}},
             "mount_map": _arguments.restore_map(),
             "folders": {"type": "dict", "default": {}},
             "claims": {"type": "list", "elements": "str", "default": []},
@@ -234,6 +255,7 @@ def main() -> None:
             "keep_images": {"type": "bool", "default": False},
             "arm_timeout": {"type": "float", "default": 600.0},
         },
+        required_together=[_arguments.WORKLOAD_TOGETHER],
         supports_check_mode=True,
     )
     run_module(module, receive)

@@ -121,7 +121,7 @@ options:
     default: direct
   images:
     description:
-      - With O(transport=shared), the folder for the images, as this host calls it.
+      - With O(transport=shared) or O(engine), the folder for the images, as this host calls it.
     type: path
   compression:
     description:
@@ -143,6 +143,15 @@ options:
       - Commands at named moments, as in M(fleet.criu.handoff_receive).
     type: dict
     default: {}
+  engine:
+    description:
+      - The engine that owns the workload. It dumps the container itself.
+    type: str
+    choices: [crun, docker, podman, runc]
+  container:
+    description:
+      - The name of the container. Needed with O(engine).
+    type: str
   pid_file:
     description:
       - A file with the workload's pid, which is removed when it does not run here any more.
@@ -230,6 +239,10 @@ generation:
   returned: when it has finished
   type: int
   sample: 3
+tidy:
+  description: Whether the target has said that nothing is left there, so that nobody has to look.
+  returned: when it has finished
+  type: bool
 image_bytes:
   description: How many bytes of images were sent, before compression.
   returned: when it has finished
@@ -282,7 +295,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 
 _FOREVER = 7 * 24 * 3600.0
 _OTHER_NAMES = {"mount_map": "dump_map", "restore_timeout": "restore_seconds"}
-_NOT_FOR_THE_AGENT = ("state", "wait")
+_NOT_FOR_THE_AGENT = ("state", "wait", "container")
 
 
 def hand_over(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -298,6 +311,7 @@ def hand_over(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]
 
 def _request(parameters: Mapping[str, Any]) -> SendRequest:
     given = {_OTHER_NAMES.get(name, name): value for name, value in parameters.items()}
+    given["engine"] = _arguments.engine_of(parameters)
     return SendRequest(**{name: value for name, value in given.items() if name not in _NOT_FOR_THE_AGENT})
 
 
@@ -347,6 +361,7 @@ def main() -> None:
             "restore_timeout": {"type": "float", "default": 300.0},
             "wait": {"type": "float", "default": 0.0},
         },
+        required_together=[_arguments.WORKLOAD_TOGETHER],
         required_if=[("state", "sent", needed), ("transport", "shared", ["images"])],
         supports_check_mode=True,
     )

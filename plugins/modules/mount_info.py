@@ -175,8 +175,11 @@ mounts:
       description: Whether root and mountpoint are UTF-8. Bytes that are not are shown as C(\\xNN).
       type: bool
     kind:
-      description: V(root), V(internal) or V(external).
+      description: V(root), V(internal), V(external), or V(engine) if the engine of the workload makes it again itself.
       type: str
+    configured:
+      description: V(false) if the engine of the workload knows nothing of it. Otherwise it is left out.
+      type: bool
     reason:
       description: Why it is of this kind.
       type: str
@@ -189,8 +192,8 @@ mounts:
     verdict:
       description:
         - What C(criu dump) will decide about it, with the options given. V(root), V(internal), V(external), V(auto),
-          V(device) or V(skipped); or why it will fail, V(no_proper_root), V(unsupported), V(unreachable_sharing) or
-          V(stacked).
+          V(engine), V(device) or V(skipped); or why it will fail, V(no_proper_root), V(unsupported),
+          V(unreachable_sharing) or V(stacked).
       type: str
     verdict_reason:
       description: The reason, in words.
@@ -218,8 +221,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.process import 
     find,
     require_own_mount_namespace,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import nested_problems, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import Owned, nested_problems, read_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
@@ -237,10 +241,19 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         skipped=frozenset(parameters["skip_mnt"]),
         enabled_file_systems=frozenset(parameters["enable_fs"]),
     )
-    mounts = read_mounts(pid, proc, settings)
+    mounts = read_mounts(pid, proc, settings, _owned(parameters, proc))
     own_keys = {mount["mountpoint"]: mount["mountpoint"] for mount in mounts if mount["kind"] == EXTERNAL}
     nested = nested_problems(pid, proc, replace(settings, keys={**own_keys, **settings.keys}))
     return {"pid": pid, "mounts": mounts, "nested": nested}
+
+
+def _owned(parameters: Mapping[str, Any], proc: Proc) -> Owned | None:
+    if parameters["container"] is None:
+        return None
+    engine = engine_named(parameters["engine"], SubprocessRunner(), proc)
+    container = engine.find(parameters["container"])
+    bound = frozenset(bind.destination for bind in container.binds)
+    return Owned(engine.own_mountpoints(container), bound)
 
 
 def main() -> None:
@@ -252,6 +265,7 @@ def main() -> None:
         },
         mutually_exclusive=[_arguments.WORKLOAD_CHOICES],
         required_one_of=[_arguments.WORKLOAD_CHOICES],
+        required_together=[_arguments.WORKLOAD_TOGETHER],
         supports_check_mode=True,
     )
     run_module(module, info)

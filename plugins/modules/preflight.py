@@ -40,6 +40,10 @@ description:
     copied (data V(sync)) or in the images.
   - V(contents) - the external mounts with data V(present) have the same contents on both.
   - V(id_maps) - the target has the IDs of the workload's user namespace.
+  - V(container) - the engine of the workload, if it has one, can let the container go, nothing of it is bound to its
+    host.
+  - V(engine) - the same engine is at the target, with the container's runtime and image and the same storage driver,
+    and it has no container of that name.
   - V(programs) - both have what the handoff runs, C(openssl); C(rsync) if a mount is copied (data
     V(sync)), and the program of O(compression).
   - V(streaming) - CRIU on the source is 3.15 or later, which can send images while it writes them, unless O(transport)
@@ -152,6 +156,15 @@ options:
       - The systemd unit on the target that the workload is to live in; see M(fleet.criu.handoff_receive). By default it
         is C(criu-WORKLOAD.service), by O(workload). Needed with O(state=check) for V(owner_unit).
     type: str
+  engine:
+    description:
+      - The engine that owns the workload, for O(state=describe).
+    type: str
+    choices: [crun, docker, podman, runc]
+  container:
+    description:
+      - The name of the container. Needed with O(engine).
+    type: str
   skip:
     description:
       - The names of checks that are not to be done.
@@ -246,6 +259,7 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import NAMES
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.checks import (
@@ -296,9 +310,12 @@ def main() -> None:
             "compression": {"type": "str", "choices": ["none", "zstd", "lz4"], "default": "none"},
             "address": {"type": "str"},
             "unit": {"type": "str"},
+            "engine": {"type": "str", "choices": NAMES},
+            "container": {"type": "str"},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on_problems": {"type": "bool", "default": True},
         },
+        required_together=[("engine", "container")],
         required_if=[("state", "describe", ["pid"]), ("state", "check", ["source"])],
         supports_check_mode=True,
     )

@@ -10,7 +10,8 @@ module: workload_info
 short_description: Find a workload on a host and describe it
 version_added: 0.1.0
 description:
-  - Finds the init process of a workload by pid, pid file, systemd unit or exact command line.
+  - Finds the init process of a workload by pid, pid file, systemd unit, exact command line, or by engine and container.
+  - With none of them it lists every container of every engine on the host: one ad-hoc command discovers a fleet.
   - Tells which generations of it this host knows, see M(fleet.criu.dump).
   - Tells its root folder on the host, which namespaces are its own, and how much memory a dump has to write.
 author:
@@ -40,6 +41,18 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: List all containers that run somewhere (ansible all -b -m fleet.criu.workload_info)
+  fleet.criu.workload_info:
+  become: true
+  register: everything
+
+- name: Find a container of podman
+  fleet.criu.workload_info:
+    engine: podman
+    container: web
+  become: true
+  register: web
+
 - name: Find redis by its pid file
   fleet.criu.workload_info:
     pid_file: /run/workloads/redis.pid
@@ -63,9 +76,74 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+engines:
+  description: The engines on this host.
+  returned: if no workload is named
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name of the engine.
+      type: str
+    version:
+      description: What it says of its version.
+      type: str
+    is_supported:
+      description: Whether its containers can be moved at all.
+      type: bool
+    problem:
+      description: Why it cannot be used, if it cannot, and what to do.
+      type: str
+workloads:
+  description: The containers of all engines on this host, those that do not run too.
+  returned: if no workload is named
+  type: list
+  elements: dict
+  contains:
+    engine:
+      description: The engine that owns it.
+      type: str
+    name:
+      description: Its name.
+      type: str
+    identifier:
+      description: Its ID, if the engine has one, or its name.
+      type: str
+    state:
+      description: The engine's word for its state, V(running) if it runs.
+      type: str
+    pid:
+      description: The pid of its init process, 0 if it does not run.
+      type: int
+    bundle:
+      description: The folder with its OCI configuration.
+      type: str
+    image:
+      description: Its image, if it has one.
+      type: str
+    runtime:
+      description: The runtime that its engine uses, if it uses another one.
+      type: str
+    owner:
+      description: The engine above that it belongs to; such a container is listed there alone.
+      type: str
+    states:
+      description: The folder that its engine keeps its state in, if it may be one of several.
+      type: str
+    binds:
+      description: What it has from its host, each with V(source), V(destination), V(is_read_only) and V(volume).
+      type: list
+      elements: dict
+    memory_bytes:
+      description: The memory that a dump has to write, about.
+      type: int
+    problems:
+      description: Why it cannot be moved, if it cannot.
+      type: list
+      elements: str
 found:
   description: Whether the workload runs here.
-  returned: always
+  returned: if a workload is named
   type: bool
   sample: true
 reason:
@@ -132,6 +210,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
+from ansible_collections.fleet.criu.plugins.module_utils._engine.discover import discover
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Description, describe, find
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
@@ -141,6 +220,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 
 def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     proc = Proc()
+    if all(parameters[choice] is None for choice in _arguments.WORKLOAD_CHOICES):
+        return discover(SubprocessRunner(), proc)
     known = _known_generations(parameters["name"])
     try:
         identity = find(Description.from_dict(parameters), proc, SubprocessRunner())
@@ -166,7 +247,7 @@ def main() -> None:
             "required": {"type": "bool", "default": True},
         },
         mutually_exclusive=[_arguments.WORKLOAD_CHOICES],
-        required_one_of=[_arguments.WORKLOAD_CHOICES],
+        required_together=[_arguments.WORKLOAD_TOGETHER],
         supports_check_mode=True,
     )
     run_module(module, info)

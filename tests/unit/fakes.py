@@ -72,6 +72,7 @@ class FakeProc(Proc):
         root: Path | None = None,
         own_namespaces: Sequence[str] = ("mnt", "pid"),
         status: str = "",
+        cgroup: str = "",
     ) -> None:
         folder = self.folder / str(pid)
         self._namespaces(str(pid), own_namespaces)
@@ -80,6 +81,8 @@ class FakeProc(Proc):
         (folder / "cmdline").write_text("".join(f"{word}\0" for word in command))
         (folder / "mountinfo").write_text(mounts)
         (folder / "status").write_text(status)
+        if cgroup:
+            (folder / "cgroup").write_text(cgroup)
         if root is not None:
             (folder / "root").symlink_to(root)
 

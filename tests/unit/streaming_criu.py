@@ -4,7 +4,8 @@
 """A program that plays CRIU in a process of its own: it can be killed, and it outlives the agent that started it.
 
 `install` puts it into a folder. The processes are folders of a fake proc file system; what is to go wrong is in
-`script.json` beside the program. It speaks to a streamer as CRIU does, and really runs the action script.
+`script.json` beside the program. It speaks to a streamer as CRIU does, and really runs the action script. An engine may
+call it too (`swrk`, see playing_engine.py); then its action script is in its configuration file.
 """
 
 from __future__ import annotations
@@ -181,8 +182,25 @@ class _Criu:
             raise RuntimeError(f"the action script refused at {stage}")
 
 
+def request(kind: int, arguments: list[str]) -> bytes:
+    """A message that asks for a dump (1) or a restore (2); the arguments take the place of CRIU's options."""
+    data = json.dumps(arguments).encode()
+    return b"\x08" + bytes([kind]) + b"\x12" + bytes([len(data) & 0x7F | 0x80, len(data) >> 7]) + data
+
+
+def _arguments(argv: list[str]) -> list[str]:
+    if argv[1] != "swrk":
+        return argv[1:]
+    with socket.socket(fileno=int(argv[2])) as connection:
+        data = connection.recv(65536)
+    word, _blank, action = Path(os.environ["CRIU_CONFIG_FILE"]).read_text().splitlines()[0].partition(" ")
+    assert word == "action-script"
+    return [*json.loads(data[5:]), "--action-script", action]
+
+
 if __name__ == "__main__":
     home = Path(__file__).parent
     (home / f"pid.{os.getpid()}").touch()
-    playing = _Criu(sys.argv[1:], json.loads((home / SCRIPT).read_text()))
-    sys.exit(playing.dump() if sys.argv[1] == "dump" else playing.restore())
+    given = _arguments(sys.argv)
+    playing = _Criu(given, json.loads((home / SCRIPT).read_text()))
+    sys.exit(playing.dump() if given[0] == "dump" else playing.restore())

@@ -51,7 +51,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     WorkloadNotFound,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys, make_keys
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import nested_problems, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import Owned, nested_problems, read_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import FATAL, SKIPPED, Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
@@ -65,7 +65,8 @@ SKIP = "skip"
 class DumpRequest:
     """What to dump and where to. `dump_map` None gives each external mount its mountpoint as key.
 
-    `at_least_generation` is the highest generation that any other host knows of the workload.
+    `at_least_generation` is the highest generation that any other host knows of the workload. The mounts at
+    `own_mountpoints` need no key, because the engine of the workload makes them again itself.
     """
 
     name: str
@@ -78,6 +79,7 @@ class DumpRequest:
     replace: bool = False
     criu_path: str | None = None
     at_least_generation: int = 0
+    own_mountpoints: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ def _told(request: DumpRequest, pid: int, proc: Proc) -> tuple[list[dict[str, st
     left = [
         mount
         for mount in read_mounts(pid, proc)
-        if mount["mountpoint"] not in options.skip_mnt and mount["fstype"] not in options.enable_fs
+        if mount["mountpoint"] not in {*options.skip_mnt, *request.own_mountpoints}
+        and mount["fstype"] not in options.enable_fs
     ]
     if options.external_auto:
         mount_map = check_keys(request.dump_map or [], left, all_needed=False)
@@ -163,13 +166,17 @@ def _told(request: DumpRequest, pid: int, proc: Proc) -> tuple[list[dict[str, st
         mount_map = make_keys(left) if request.dump_map is None else check_keys(request.dump_map, left)
     auto = Auto(options.external_shared, options.external_masters)
     settings = Settings(
-        keys={entry["mountpoint"]: entry["key"] for entry in mount_map if "device" not in entry},
+        keys={
+            **{mountpoint: mountpoint for mountpoint in request.own_mountpoints},
+            **{entry["mountpoint"]: entry["key"] for entry in mount_map if "device" not in entry},
+        },
         devices=frozenset(entry["device"].replace("/", ":") for entry in mount_map if "device" in entry),
         auto=auto if options.external_auto else None,
         skipped=frozenset(options.skip_mnt),
         enabled_file_systems=frozenset(options.enable_fs),
     )
-    mounts = [mount for mount in read_mounts(pid, proc, settings) if mount["verdict"] != SKIPPED]
+    owned = Owned(request.own_mountpoints) if request.own_mountpoints else None
+    mounts = [mount for mount in read_mounts(pid, proc, settings, owned) if mount["verdict"] != SKIPPED]
     fatal = [f"{mount['mountpoint']}: {mount['verdict_reason']}" for mount in mounts if mount["verdict"] in FATAL]
     fatal += [
         f"{mount['mountpoint']} of process {mount['pid']}: {mount['reason']}"

@@ -5,12 +5,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import shutil
 from pathlib import Path
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, RESTORE_LOG
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+
+# From <sys/mount.h>.
+_MNT_DETACH = 2
 
 # What a failed attempt leaves for a person to read; it does not keep the next attempt out.
 _OWN_NAME = re.compile(r".*[.](img|log)\Z|stats-[a-z]+\Z|[.]?manifest[.]json|restored[.]json\Z")
@@ -77,6 +85,24 @@ def require_own(images: Path) -> None:
             f"The image folder {images} has what no dump puts there: {', '.join(foreign[:5])}.",
             "Name another folder for this dump.",
         )
+
+
+def remove_folder(images: Path, proc: Proc) -> None:
+    """Remove the image folder with all that is in it, as far as that can be done.
+
+    A CRIU that was killed leaves there what it had mounted, control groups among it: they are unmounted before, or
+    their contents would be taken for files.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    for mountpoint in reversed(_mounted_in(images, proc)):
+        libc.umount2(os.fsencode(mountpoint), _MNT_DETACH)
+    if not _mounted_in(images, proc):
+        shutil.rmtree(str(images), ignore_errors=True)
+
+
+def _mounted_in(folder: Path, proc: Proc) -> list[str]:
+    points = [row.mountpoint for row in parse(proc.mountinfo("self"))]
+    return [point for point in points if point != str(folder) and is_below(point, str(folder))]
 
 
 def remove_images(images: Path) -> None:

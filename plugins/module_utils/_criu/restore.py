@@ -38,10 +38,15 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
+# What restores a workload, with these options, and asks at these stages.
+MakeCommand = Callable[[Options, Stages], Command]
+
 
 @dataclass(frozen=True)
 class RestoreRequest:
     """What to restore and how. `restore_map` has a path for each key, `options` override those of the image set.
+
+    `root` is empty if the engine of the workload makes one itself.
 
     `spent_generation` is the highest generation that is spent by the record of any other host; `allow_copy` revives an
     image set although its generation is spent. `is_verified` says that a check has just compared the digests of all
@@ -81,6 +86,7 @@ def restore_workload(
     check_only: bool = False,
     before_run: Callable[[int], None] | None = None,
     stages_folder: Path | None = None,
+    make_command: MakeCommand | None = None,
 ) -> Restored:
     """Restore the workload, unless it runs already. Raises CriuError; then no copy of it was let run here.
 
@@ -88,7 +94,7 @@ def restore_workload(
     the workload runs: a copy with wrong mounts never writes anything. In the same stage the generation of the image
     set is spent in `generations`, this host's record; a restore that CRIU gives up is repeatable. The last thing in
     that stage is `before_run` with the pid of the workload's init; if it raises, nothing runs. In a `stages_folder` the
-    answer that CRIU got stays behind.
+    answer that CRIU got stays behind. `make_command` is for a workload whose engine restores it.
     """
     require_root()
     manifest = read_manifest(request.images)
@@ -103,7 +109,21 @@ def restore_workload(
     _check_auto(request, manifest)
     if check_only:
         return Restored(None, True, manifest)
-    return _restore(request, manifest, criu, proc, runner, generations, before_run, stages_folder)
+    how = make_command or (lambda options, stages: _criu_command(request, criu, options, stages))
+    return _restore(request, manifest, how, proc, runner, generations, before_run, stages_folder)
+
+
+def _criu_command(request: RestoreRequest, criu: Criu, options: Options, stages: Stages) -> Command:
+    argv = restore_command(
+        criu.path,
+        str(request.images),
+        request.root,
+        request.restore_map,
+        options,
+        stages.script,
+        legacy=criu.is_legacy,
+    )
+    return Command(argv, bind_root=request.root)
 
 
 def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc, runner: Runner) -> Restored | None:
@@ -146,7 +166,7 @@ def _check_generation(request: RestoreRequest, manifest: Manifest, spent_here: i
 def _restore(
     request: RestoreRequest,
     manifest: Manifest,
-    criu: Criu,
+    make_command: MakeCommand,
     proc: Proc,
     runner: Runner,
     generations: Generations,
@@ -175,17 +195,9 @@ def _restore(
 
     try:
         with Stages({POST_RESTORE: confirm}, stages_folder) as stages:
-            argv = restore_command(
-                criu.path,
-                str(request.images),
-                request.root,
-                request.restore_map,
-                options,
-                stages.script,
-                legacy=criu.is_legacy,
-            )
+            command = make_command(options, stages)
             started = time.monotonic()
-            completed = runner(Command(argv, bind_root=request.root), stages.serve)
+            completed = runner(command, stages.serve)
             seconds = time.monotonic() - started
             if stages.refusal is not None:
                 raise CriuError(
@@ -239,7 +251,7 @@ def check_paths(request: RestoreRequest, manifest: Manifest) -> None:
     problems += [
         f"{given[key]} (for key {key}) is no block device" for key in devices if not is_block_device(given[key])
     ]
-    if path_type(request.root) != "directory":
+    if request.root and path_type(request.root) != "directory":
         problems.append(f"the root {request.root} is no folder")
     if problems:
         raise BadImageSet(
@@ -276,7 +288,7 @@ def check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: Pr
     found = differences(
         manifest.mounts,
         read_mounts(pid, proc),
-        {**paths, "/": request.root},
+        {**paths, **({"/": request.root} if request.root else {})},
         lambda path, mountpoint: (
             is_device_of(path, proc.root(pid, mountpoint))
             if mountpoint in devices

@@ -1,7 +1,7 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Workloads that no engine owns: found by pid, pid file, systemd unit or exact command line, and described."""
+"""The processes of a workload: its init is found by what the user said of it, and described."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     AmbiguousWorkload,
     CriuError,
@@ -44,23 +45,31 @@ class Identity:
 
 @dataclass(frozen=True)
 class Description:
-    """How a user says which workload is meant; exactly one is set. `command` is the whole command line."""
+    """How a user says which workload is meant; exactly one is set, `container` with its `engine`.
+
+    `command` is the whole command line.
+    """
 
     pid: int | None = None
     pid_file: str | None = None
     unit: str | None = None
     command: Sequence[str] | None = None
+    container: str | None = None
+    engine: str | None = None
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Description:
         """The description in a module's parameters."""
         command = given.get("command")
-        return cls(given.get("pid"), given.get("pid_file"), given.get("unit"), command or None)
+        names = ("pid", "pid_file", "unit", "container", "engine")
+        return cls(command=command or None, **{name: given.get(name) for name in names})
 
     def __str__(self) -> str:
         for name in ("pid", "pid_file", "unit"):
             if getattr(self, name) is not None:
                 return f"{name} {getattr(self, name)}"
+        if self.container is not None:
+            return f"{self.engine} container {self.container}"
         return f"command {shlex.join(self.command or ())}"
 
 
@@ -141,6 +150,8 @@ def _find_pid(description: Description, proc: Proc, runner: Runner) -> int:
         return _pid_of_file(Path(description.pid_file))
     if description.unit is not None:
         return _pid_of_unit(description.unit, runner)
+    if description.container is not None:
+        return _pid_of_container(description, proc, runner)
     return _pid_of_command(list(description.command or ()), proc)
 
 
@@ -182,6 +193,16 @@ def _pid_of_unit(unit: str, runner: Runner) -> int:
             "Check the unit's name and that it is active.",
         )
     return int(pid)
+
+
+def _pid_of_container(description: Description, proc: Proc, runner: Runner) -> int:
+    container = engine_named(str(description.engine), runner, proc).find(str(description.container))
+    if container.pid == 0:
+        raise WorkloadNotFound(
+            f"The {description.engine} container {description.container} does not run here: it is {container.state}.",
+            "Start it, or look for it on another host.",
+        )
+    return container.pid
 
 
 def _pid_of_command(command: Sequence[str], proc: Proc) -> int:

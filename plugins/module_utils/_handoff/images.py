@@ -56,30 +56,16 @@ class Writer(Protocol):
     def __call__(self, data: memoryview) -> None: ...
 
 
-class Capture:
-    """The source's end: serves CRIU's socket in `folder` and sends what comes through it.
+class _Frames:
+    # What both ways of the source have in common: images, each with a name and a number, become frames.
 
-    It is driven from outside, by `selector`. `checksums` has size in bytes and CRC-32 of each image that ended, of the
-    memory the size alone: TLS checks every record of it, and a sum of our own would take a third of the time in which
-    the workload waits.
-    """
-
-    def __init__(self, folder: Path, selector: selectors.BaseSelector, write: Writer) -> None:
-        self._selector = selector
+    def __init__(self, write: Writer) -> None:
         self._write = write
-        self._numbers: dict[int, int] = {}
         self._names: list[str] = []
         self._sums: list[list[int]] = []
-        self._connection: socket.socket | None = None
         self._buffer = memoryview(bytearray(FRAME.size + LONGEST_FRAME))
         self._gathered = bytearray()
         self.sent_bytes = 0
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = folder / _SOCKET
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._listener.bind(str(self._path))
-        self._listener.listen(1)
-        selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     @property
     def checksums(self) -> dict[str, list[int]]:
@@ -90,6 +76,103 @@ class Capture:
     def has_begun(self) -> bool:
         """Whether CRIU writes images of the workload, which it does not before all tasks are frozen."""
         return any(name != _IMAGE_OF_THE_HOST for name in self._names)
+
+    def _begin_image(self, name: str) -> int:
+        if len(self._names) >= _MOST_IMAGES or name in self._names:
+            raise CriuError(f"CRIU writes the image {name} twice, or too many images.", "Look at its log, dump.log.")
+        number = len(self._names)
+        self._names.append(name)
+        self._sums.append(_no_sums(name))
+        text = name.encode("ascii")
+        self._buffer[FRAME.size : FRAME.size + len(text)] = text
+        self._send(NAME, number, len(text))
+        return number
+
+    def _send_read(self, descriptor: int, number: int) -> bool:
+        # Says whether there was something to read.
+        length = os.readv(descriptor, [self._buffer[FRAME.size :]])
+        if length == 0:
+            return False
+        _add(self._sums[number], self._buffer[FRAME.size : FRAME.size + length])
+        self._send(DATA, number, length)
+        self.sent_bytes += length
+        return True
+
+    def _send_all_sent(self) -> None:
+        if _LAST_IMAGE not in self._names:
+            raise CriuError(f"CRIU ended its dump without {_LAST_IMAGE}.", "Look at its log, dump.log.")
+        self._send(ALL, 0, 0)
+        self._send_gathered()
+
+    def _send(self, kind: int, number: int, length: int) -> None:
+        FRAME.pack_into(self._buffer, 0, kind, number, length)
+        frame = self._buffer[: FRAME.size + length]
+        if len(self._gathered) + len(frame) <= _GATHERED:
+            self._gathered += frame
+            return
+        self._send_gathered()
+        self._write(frame)
+
+    def _send_gathered(self) -> None:
+        if self._gathered:
+            self._write(memoryview(bytes(self._gathered)))
+            self._gathered.clear()
+
+
+class FolderCapture(_Frames):
+    """The source's end for CRIU that an engine has started, which cannot stream: sends the images of a folder."""
+
+    def __init__(self, folder: Path, write: Writer) -> None:
+        super().__init__(write)
+        self._folder = folder
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether CRIU writes images of the workload, which it does not before all tasks are frozen."""
+        return any(name != _IMAGE_OF_THE_HOST for name in self._image_names())
+
+    def finish(self, _seconds: float) -> None:
+        """Send all images. CRIU has closed every one by then."""
+        for name in self._image_names():
+            number = self._begin_image(name)
+            descriptor = os.open(str(self._folder / name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                while self._send_read(descriptor, number):
+                    pass
+            finally:
+                os.close(descriptor)
+            self._send(END, number, 0)
+        self._send_all_sent()
+
+    def close(self) -> None:
+        """Stop sending; there is nothing to stop."""
+
+    def _image_names(self) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self._folder) if IMAGE_NAME.match(name))
+        except FileNotFoundError:
+            return []
+
+
+class Capture(_Frames):
+    """The source's end: serves CRIU's socket in `folder` and sends what comes through it.
+
+    It is driven from outside, by `selector`. `checksums` has size in bytes and CRC-32 of each image that ended, of the
+    memory the size alone: TLS checks every record of it, and a sum of our own would take a third of the time in which
+    the workload waits.
+    """
+
+    def __init__(self, folder: Path, selector: selectors.BaseSelector, write: Writer) -> None:
+        super().__init__(write)
+        self._selector = selector
+        self._numbers: dict[int, int] = {}
+        self._connection: socket.socket | None = None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = folder / _SOCKET
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._listener.bind(str(self._path))
+        self._listener.listen(1)
+        selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def finish(self, seconds: float) -> None:
         """Send what is still in the pipes, and that this was all. CRIU has closed every image by then."""
@@ -103,10 +186,7 @@ class Capture:
             for key, _events in self._selector.select(0.1):
                 if key.fd in self._numbers:
                     self._read(key.fd)
-        if _LAST_IMAGE not in self._names:
-            raise CriuError(f"CRIU ended its dump without {_LAST_IMAGE}.", "Look at its log, dump.log.")
-        self._send(ALL, 0, 0)
-        self._send_gathered()
+        self._send_all_sent()
 
     def close(self) -> None:
         """Stop serving; what CRIU still writes fails."""
@@ -139,43 +219,16 @@ class Capture:
         request = self._connection.recv(min(length, 4096), socket.MSG_WAITALL)
         name = _name_in(request)
         descriptor = _descriptor_from(self._connection)
-        if len(self._names) >= _MOST_IMAGES or name in self._names:
-            raise CriuError(f"CRIU writes the image {name} twice, or too many images.", "Look at its log, dump.log.")
-        number = len(self._names)
-        self._names.append(name)
-        self._sums.append(_no_sums(name))
-        self._numbers[descriptor] = number
+        self._numbers[descriptor] = self._begin_image(name)
         with contextlib.suppress(OSError):  # more would be faster; the limit is fs.pipe-max-size
             fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_BYTES)
-        text = name.encode("ascii")
-        self._buffer[FRAME.size : FRAME.size + len(text)] = text
-        self._send(NAME, number, len(text))
         self._selector.register(descriptor, selectors.EVENT_READ, self._read)
 
     def _read(self, descriptor: int) -> None:
         number = self._numbers[descriptor]
-        length = os.readv(descriptor, [self._buffer[FRAME.size :]])
-        if length == 0:
+        if not self._send_read(descriptor, number):
             self._send(END, number, 0)
             self._forget(descriptor)
-            return
-        _add(self._sums[number], self._buffer[FRAME.size : FRAME.size + length])
-        self._send(DATA, number, length)
-        self.sent_bytes += length
-
-    def _send(self, kind: int, number: int, length: int) -> None:
-        FRAME.pack_into(self._buffer, 0, kind, number, length)
-        frame = self._buffer[: FRAME.size + length]
-        if len(self._gathered) + len(frame) <= _GATHERED:
-            self._gathered += frame
-            return
-        self._send_gathered()
-        self._write(frame)
-
-    def _send_gathered(self) -> None:
-        if self._gathered:
-            self._write(memoryview(bytes(self._gathered)))
-            self._gathered.clear()
 
     def _forget(self, descriptor: int) -> None:
         del self._numbers[descriptor]
@@ -223,6 +276,10 @@ class Store:
                 ) from error
             finally:
                 os.close(descriptor)
+
+    def expect(self, name: str) -> None:
+        """Let an image take the place of a file of this name that is there already."""
+        self._reserved.add(name)
 
     def take(self, kind: int, number: int, payload: memoryview) -> bool:
         """Put one frame down. Says whether it was the last. Raises BadImageSet if it does not belong here."""

@@ -139,7 +139,10 @@ _HELLO = {
 KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     # Source to target.
     "hello": _HELLO,
-    "prepare": {"memory": _is_wholes, "manifest": _is_object, "compression": _is_compression},
+    # `engine` is what the engine of the workload has to know at the target, nothing if it has none.
+    "prepare": {"memory": _is_wholes, "manifest": _is_object, "compression": _is_compression, "engine": _is_object},
+    # What the engine reads is there: it may begin.
+    "engine": {},
     "freezing": {},
     "complete": {"checksums": _is_checksums, "folder_times": _is_times},
     "run": {},

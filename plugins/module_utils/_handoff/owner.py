@@ -237,16 +237,9 @@ def _service(pid: int, proc: Proc) -> tuple[str | None, str]:
 
 
 def _cgroups(pid: int, proc: Proc) -> Sequence[str]:
-    # cgroups(7), /proc/PID/cgroup: systemd uses version 2 (no controllers named) or a version 1 hierarchy of its own.
-    # Where both are there, only one of them may have the units.
-    try:
-        text = (proc.folder / str(pid) / "cgroup").read_bytes().decode("utf-8", "surrogateescape")
-    except OSError:
-        return ()
-    paths = {}
-    for line in text.splitlines():
-        _number, controllers, path = line.split(":", 2)
-        paths[controllers] = path
+    # systemd uses version 2 (no controllers named) or a version 1 hierarchy of its own. Where both are there, only one
+    # of them may have the units.
+    paths = proc.control_groups(pid)
     return [paths[name] for name in ("", "name=systemd") if name in paths]
 
 

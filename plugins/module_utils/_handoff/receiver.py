@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
 import signal
 import threading
+import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Callable, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options, restore_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
-from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_log
+from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_folder, remove_log
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
@@ -43,9 +43,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
-from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages, given_answer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Standby
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
+from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import READY
+from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Arriving
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
@@ -86,6 +88,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
 _STREAM_SECONDS = 60.0
 _END_SECONDS = 10.0
 _STANDBY_SECONDS = 60.0
+_ENGINE_END_SECONDS = 15.0
 _SILENCE_SECONDS = 3600.0
 
 _AT_REST = frozenset({Target.RUNNING, Target.FAILED, Target.DROPPED, Target.CLEARED})
@@ -100,8 +103,9 @@ def main(folder: str) -> int:
     prepare_process()
     runner, proc = SubprocessRunner(is_prepared=True), Proc()
     try:
-        # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
-        bind_root_here(request.root)
+        if not request.engine:
+            # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
+            bind_root_here(request.root)
         with hold_lock(lock_path(request.workload, TARGET)):
             receiver = Receiver(request, place, report, runner, proc, notifier)
             receiver.run()
@@ -151,6 +155,11 @@ class Receiver:
         self._standby: Standby | None = None
         self._manifest: Manifest | None = None
         self._checksums: Mapping[str, Any] | None = None
+        self._arriving: Arriving | None = None
+        self._configuration: Mapping[str, Any] = {}
+        self._engine_runs = False
+        self._engine_is_ready = False
+        self._engine_ended_with: Completed | None = None
         self._has_all = request.transport == SHARED
         self._has_manifest = False
         self._writing: threading.Thread | None = None
@@ -185,9 +194,8 @@ class Receiver:
             prepare_folder(self._images)
         self._journal.begin(self._facts())
         identity = make_identity(self._folder / "identity", request.handoff, self._runner)
-        with Loop(self._stop, self._too_late) as loop, Stages(
-            {POST_RESTORE: lambda pid: None}, self._folder / "stages"
-        ) as stages:
+        waits = {stage: lambda pid: None for stage in (POST_RESTORE, READY)}
+        with Loop(self._stop, self._too_late) as loop, Stages(waits, self._folder / "stages") as stages:
             self._loop, self._stages = loop, stages
             try:
                 listener = Listener(
@@ -318,6 +326,8 @@ class Receiver:
             if message.kind == "prepare":
                 self._prepare(message.fields)
                 self._control.send(Message("prepared"))
+            elif message.kind == "engine":
+                self._start_engine()
             elif message.kind == "freezing" and self._manifest is not None:
                 # What is synced is here by now, and the workload still runs.
                 check_paths(self._restore_request, self._manifest)
@@ -327,7 +337,7 @@ class Receiver:
                 self._timings.begin("receive")
                 self._control.send(Message("prepared"))
             elif message.kind == "complete":
-                files.set_folder_times(message.fields["folder_times"], self._request.folders)
+                files.set_folder_times(message.fields["folder_times"], self._folders())
                 self._checksums = message.fields["checksums"]
                 self._maybe_received()
         except CriuError as error:
@@ -361,7 +371,7 @@ class Receiver:
             self._happen(Event.HELLO)
         elif purpose == "copy":
             folder = str(hello.fields["folder"])
-            modules = dict(self._request.folders)
+            modules = self._folders()
             self._loop.in_background(
                 lambda: files.serve(channel, folder, modules, self._folder / f"copy.{hello.fields['number']}"),
                 self._copied,
@@ -376,6 +386,10 @@ class Receiver:
                 self._loop.watch(channel, self._frames, channel.has_pending)
             else:
                 self._loop.watch(self._decompressor, self._frames)
+
+    def _folders(self) -> dict[str, str]:
+        made = self._arriving.folders() if self._arriving is not None and self._engine_is_ready else {}
+        return {**self._request.folders, **made}
 
     def _copied(self, _result: Any, error: Exception | None) -> None:
         if error is None:
@@ -394,9 +408,76 @@ class Receiver:
             self._store = Store(self._images)
             with self._timings.of("reserve"):
                 self._store.reserve(fields["memory"])
+        self._configuration = fields["engine"]
+        if self._request.engine:
+            return
         if self._stages is not None and self._images.is_dir() and not self._criu.is_legacy:
             needed = sum(fields["memory"])
             self._standby = Standby(self._criu.path, self._stages.folder, [POST_RESTORE], self._images, needed)
+
+    # The engine, if there is one.
+
+    def _start_engine(self) -> None:
+        if self._stages is None or self._manifest is None:
+            raise AssertionError
+        check_paths(self._restore_request, self._manifest)
+        self._arriving = Arriving(self._request.workload, self._request.engine, self._runner, self._proc)
+        options = restore_options(self._restore_request, self._manifest)
+        root = self._request.root or None
+        command = self._arriving.command(
+            self._configuration, self._images, root, options, self._criu, self._stages, waits=True
+        )
+        if self._store is not None:
+            for name in self._arriving.engine.placeholders:
+                self._store.expect(name)
+        # With the images it may be needed once more, if we die.
+        write_json(self._images / ENGINE, dict(self._configuration))
+        self._engine_runs = True
+        self._loop.in_background(lambda: self._runner(command), self._engine_ended)
+
+    def _engine_ended(self, completed: Completed | None, error: Exception | None) -> None:
+        self._engine_runs = False
+        self._engine_ended_with = completed or Completed(1, "", str(error))
+        if self._state is Target.RECEIVING and self._arriving is not None:
+            said = (self._engine_ended_with.stderr or self._engine_ended_with.stdout).strip()[-1000:]
+            self._fail(
+                CriuError(
+                    f"{self._arriving.engine.name} cannot take the container {self._arriving.name}: {said}",
+                    "The container runs on at the source. Mend what is wrong here, and start the handoff again.",
+                )
+            )
+
+    def _engine_waits(self) -> None:
+        # It has done all that it can do without the images.
+        self._engine_is_ready = True
+        if self._control is None:
+            raise AssertionError
+        try:
+            self._control.send(Message("prepared"))
+        except LinkLost as error:
+            self._fail(error)
+
+    def _run_engine(self) -> Completed:
+        if self._stages is None:
+            raise AssertionError
+        self._stages.answer(READY, True)
+        while self._engine_runs:
+            self._turn()
+        return self._engine_ended_with or Completed(1)
+
+    def _leave_engine(self) -> None:
+        # Nothing runs here: what the engine has made so far must not be in the way of another attempt.
+        if self._stages is None or self._arriving is None:
+            return
+        if given_answer(self._stages.folder, READY) is None:
+            self._stages.answer(READY, False)
+        until = time.monotonic() + _ENGINE_END_SECONDS
+        while self._engine_runs and time.monotonic() < until:
+            self._loop.turn(0.1)
+        try:
+            self._arriving.remove()
+        except CriuError as error:
+            self._note(error)
 
     def _frames(self, _descriptor: int) -> None:
         if self._take is None:
@@ -468,6 +549,8 @@ class Receiver:
             raise AssertionError
         request = self._restore_request
         remove_log(self._images / RESTORE_LOG)
+        if self._arriving is not None:
+            return self._run_engine()
         asked = restore_request(request.root, request.restore_map, options)
         if asked is not None and self._standby is not None and self._standby.is_ready:
             completed = self._standby.restore(asked, self._turn)
@@ -506,7 +589,10 @@ class Receiver:
         asked = self._stages.asked()
         if asked is None:
             return
-        pid = asked[1]
+        stage, pid = asked
+        if stage == READY:
+            self._engine_waits()
+            return
         if self._state is not Target.RESTORING:
             self._stages.answer(POST_RESTORE, False)
             return
@@ -599,7 +685,7 @@ class Receiver:
             self._writing.join()
         # On shared storage the folder is the source's until it has told us of its images.
         if self._request.transport != SHARED or self._manifest is not None:
-            shutil.rmtree(str(self._images), ignore_errors=True)
+            remove_folder(self._images, self._proc)
 
     def _complete_manifest(self) -> None:
         # Whoever gets the images later gets better digests than there was time for.
@@ -620,6 +706,7 @@ class Receiver:
         else:
             while self._state is Target.FAILED and self._loop.has_deadline():
                 self._turn()
+            self._leave_engine()
             if self._state is Target.CLEARED:
                 self._remove_images()  # CRIU, which has ended only now, may have written into them since
             self._run_hooks("rolled_back")
@@ -642,8 +729,20 @@ class Receiver:
         while not self._is_gone and not self._is_lost and self._loop.has_deadline():
             self._turn()
         self._remove_images()
+        self._say_good_bye()
         if self._request.keep_images:
             self._complete_manifest()
+
+    def _say_good_bye(self) -> None:
+        # Nothing is left here that somebody would have to remove if we died now.
+        destroy(self._folder / "identity")
+        if self._control is None or self._is_lost:
+            return
+        try:
+            self._control.send(Message("bye", {"timings": self._timings.as_dict()}))
+            self._control.finish()
+        except LinkLost as error:
+            self._note(error)
 
     def _welcome(self) -> Mapping[str, Any]:
         return {
@@ -668,6 +767,7 @@ class Receiver:
             "criu_path": request.criu_path,
             "options": dict(request.options),
             "keep_images": request.keep_images,
+            "engine": dict(request.engine),
         }
 
     def _run_hooks(self, moment: str) -> None:

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 RUN_FOLDER = Path("/run/fleet.criu/handoff")
 REQUEST = "request.json"
+# In the folder of a sender that has made a folder for images.
+MADE_IMAGES = "made_images"
 
 DIRECT, SHARED = "direct", "shared"
 
@@ -21,7 +23,7 @@ class SendRequest:
     """What the source needs. `dump_map` and `copies` are as the module mount_map returns them.
 
     `images` is only for the transport `shared`: the folder that both hosts have, as it is called here.
-    `bandwidth_limit` is in bytes a second; `link_seconds` is how long a host may be silent.
+    `bandwidth_limit` is in bytes a second. `engine` has `name` and `container` of a workload that an engine owns.
     """
 
     handoff: str
@@ -43,6 +45,7 @@ class SendRequest:
     bandwidth_limit: int | None = None
     criu_path: str | None = None
     pid_file: str | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
     restore_seconds: float = 300.0
     run_seconds: float = 60.0
 
@@ -51,7 +54,8 @@ class SendRequest:
 class ReceiveRequest:
     """What the target needs. `restore_map` and `folders` are as the module mount_map returns them.
 
-    `arm_seconds` is how long it waits for the source.
+    `arm_seconds` is how long it waits for the source. `engine` has `name` and `container` of a workload that an engine
+    owns, and `sources`, the path here for each destination.
     """
 
     handoff: str
@@ -73,6 +77,7 @@ class ReceiveRequest:
     criu_path: str | None = None
     pid_file: str | None = None
     unit: str | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
     arm_seconds: float = 600.0
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 import traceback
@@ -22,13 +21,15 @@ from typing import Any, Callable, Mapping
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options, dump_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, plan_dump
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
-from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_log
+from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_folder, remove_log
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import checksums_of
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
+from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import READY
+from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import Leaving
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import certificate, files
@@ -37,12 +38,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate im
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, connect
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Compressor, require
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Capture
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Capture, FolderCapture
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE, Journal
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.limit import Limit
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import VERSION, Message
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
+    MADE_IMAGES,
     REQUEST,
     SHARED,
     SendRequest,
@@ -71,6 +73,7 @@ _PREPARE_SECONDS = 120.0
 _PIPES_SECONDS = 30.0
 _END_SECONDS = 10.0
 _WORDS_SECONDS = 2.0
+_BYE_SECONDS = 5.0
 
 _AT_REST = frozenset({Source.DONE, Source.BACK, Source.DOUBT})
 
@@ -117,7 +120,9 @@ class Sender:
         self._copies: list[dict[str, Any]] = []
         self._control: Channel | None = None
         self._images: Channel | None = None
-        self._capture: Capture | None = None
+        self._capture: Capture | FolderCapture | None = None
+        self._leaving: Leaving | None = None
+        self._image_folder = self._log_folder = Path(request.images) if request.images else folder / "dump"
         self._compressor: Compressor | None = None
         self._stages: Stages | None = None
         self._files: files.Sender | None = None
@@ -131,6 +136,7 @@ class Sender:
         self._sends_files = False
         self._has_made_images = False
         self._target_pid: int | None = None
+        self._target_is_tidy = False
         self._actions: dict[Action, Callable[[], None]] = {
             Action.DUMP: lambda: None,  # `run` starts it, because it lasts
             Action.SEND_IMAGES: self._send_images,
@@ -153,9 +159,8 @@ class Sender:
             )
         self._plan()
         self._journal.begin(self._facts())
-        with Loop(self._stop, self._too_late) as loop, Stages(
-            {POST_DUMP: lambda pid: None}, self._folder / "stages"
-        ) as stages:
+        waits = {stage: lambda pid: None for stage in (POST_DUMP, READY)}
+        with Loop(self._stop, self._too_late) as loop, Stages(waits, self._folder / "stages") as stages:
             self._loop, self._stages = loop, stages
             try:
                 self._prepare()
@@ -181,6 +186,7 @@ class Sender:
             "image_bytes": self._image_bytes(),
             "copies": self._copies,
             "hooks": self._hook_results,
+            "tidy": self._target_is_tidy,
             "frozen_seconds": round(self._timings.seconds("frozen"), 6) if moved else None,
             "timings": {"source": self._timings.as_dict(), "target": dict(self._target_timings)},
             "reason": reason.message if reason is not None and not moved else "",
@@ -269,6 +275,9 @@ class Sender:
             self._happen(Event.RUNNING)
         elif message.kind == "failed":
             self._target_failed(message)
+        elif message.kind == "bye":
+            self._target_is_tidy = True
+            self._loop.forget(self._control)
 
     def _target_failed(self, message: Message) -> None:
         self._note(self._failure_in(message))
@@ -311,13 +320,17 @@ class Sender:
         request = self._request
         self._options = Options.from_dict(request.options)
         self._criu = find_criu(self._runner, request.criu_path)
+        if request.engine:
+            self._leaving = Leaving(request.engine, request.pid, self._runner, self._proc)
+            self._log_folder = self._leaving.log_folder(self._image_folder)
         dump_request = DumpRequest(
             request.workload,
             request.pid,
-            Path(request.images) if request.images else self._folder / "dump",
+            self._image_folder,
             request.start_time,
             request.dump_map,
             self._options,
+            own_mountpoints=self._leaving.own_mountpoints if self._leaving is not None else frozenset(),
         )
         self._manifest = plan_dump(dump_request, self._identity, self._criu, self._proc, self._runner)
 
@@ -333,6 +346,10 @@ class Sender:
             "folder": str(self._folder),
             "agent": os.getpid(),
             "pid_file": request.pid_file,
+            "engine": dict(request.engine),
+            # Whose they are when we are dead: on shared storage the target's, once it runs.
+            "images": str(self._image_folder) if request.engine else None,
+            "transport": request.transport,
         }
 
     def _prepare(self) -> None:
@@ -348,20 +365,23 @@ class Sender:
             tree = self._proc.tree(request.pid)
             self._memory = [memory_bytes(self._proc, [pid]) for pid in tree]
             manifest = self._manifest.as_dict()
-            self._ask(
-                Message("prepare", {"memory": self._memory, "manifest": manifest, "compression": request.compression})
-            )
+            prepare = {
+                "memory": self._memory,
+                "manifest": manifest,
+                "compression": request.compression,
+                "engine": self._leaving.configuration() if self._leaving is not None else {},
+            }
+            self._ask(Message("prepare", prepare))
         self._observe("connected")
         self._to_copy = [files.Copy(entry["path"], entry["folder"], entry.get("file_name")) for entry in request.copies]
         Contents().claim([copy.path for copy in self._to_copy], request.workload)
         self._files = files.Sender(self._folder, lambda name: self._connect("copy", name)[0], self._runner)
         with self._timings.of("live_copy"):
             self._report.progress(phase="copying", bytes=0, forced=True)
-            try:
-                self._copies = self._files.copy(self._to_copy, True, request.bandwidth_limit)
-            except CommandFailed as error:
-                raise self._with_the_target_s_words(error) from error
+            self._copy_live(self._to_copy)
         self._observe("copied")
+        if self._leaving is not None:
+            self._prepare_engine(self._leaving)
         self._files.prepare(self._to_copy)
         if request.transport != SHARED:
             require(request.compression)
@@ -374,10 +394,44 @@ class Sender:
         self._loop.watch(self._stages, self._stage_asked)
         if self._images is not None:
             self._compressor = Compressor(request.compression, Limit(request.bandwidth_limit, self._images.send_bytes))
-            self._capture = Capture(self._folder / "dump", self._loop.selector, self._compressor.write)
+            self._capture = self._make_capture(self._compressor)
         else:
-            prepare_folder(Path(request.images or ""))
-            self._has_made_images = True
+            self._make_image_folder()
+        # Whatever stands against it is to be said before the freeze.
+        self._command = self._dump_command()
+
+    def _make_image_folder(self) -> None:
+        if self._has_made_images:
+            return
+        prepare_folder(self._image_folder)
+        (self._folder / MADE_IMAGES).touch(mode=0o600)
+        self._has_made_images = True
+
+    def _copy_live(self, copies: list[files.Copy]) -> None:
+        if self._files is None:
+            raise AssertionError
+        try:
+            self._copies += self._files.copy(copies, True, self._request.bandwidth_limit)
+        except CommandFailed as error:
+            raise self._with_the_target_s_words(error) from error
+
+    def _prepare_engine(self, leaving: Leaving) -> None:
+        with self._timings.of("engine"):
+            self._report.progress(phase="preparing the engine", bytes=0, forced=True)
+            self._make_image_folder()  # on shared storage the target puts something there now
+            self._ask(Message("engine"))
+            copies = leaving.copies()
+            further = [files.Copy(copy.path, copy.name) for copy in copies]
+            # So that the workload may come back to what it leaves here.
+            Contents().claim([copy.path for copy in copies], self._request.workload)
+            self._copy_live([each for each, copy in zip(further, copies) if not copy.is_late])
+            self._to_copy += further
+
+    def _make_capture(self, compressor: Compressor) -> Capture | FolderCapture:
+        if self._leaving is None:
+            return Capture(self._image_folder, self._loop.selector, compressor.write)
+        self._make_image_folder()
+        return FolderCapture(self._image_folder, compressor.write)
 
     def _connect(self, purpose: str, folder: str = "") -> tuple[Channel, Message]:
         request = self._request
@@ -420,29 +474,14 @@ class Sender:
 
     def _dump(self) -> None:
         request = self._request
-        if self._stages is None:
-            raise AssertionError
-        images = Path(request.images) if self._capture is None and request.images else self._folder / "dump"
-        remove_log(images / DUMP_LOG)
-        argv = dump_command(
-            self._criu.path,
-            request.pid,
-            str(images),
-            self._manifest.root,
-            self._manifest.mount_map,
-            Options.from_dict(self._manifest.options),
-            False,
-            self._stages.script,
-            legacy=self._criu.is_legacy,
-        )
-        if self._capture is not None:
-            argv.append("--stream")
+        remove_log(self._log_folder / DUMP_LOG)
         self._report.progress(phase="dumping", bytes=0, forced=True)
-        self._timings.begin("frozen")
-        self._timings.begin("dump")
+        if self._leaving is None:
+            self._timings.begin("frozen")
+            self._timings.begin("dump")
         self._criu_runs = True
         try:
-            completed = self._runner(Command(argv), self._turn)
+            completed = self._runner(self._command, self._turn)
         except CriuError as error:
             self._note(error)
             completed = Completed(1)
@@ -452,15 +491,38 @@ class Sender:
             if self._reason is None:
                 places = Places(self._manifest.mounts, self._manifest.mount_map)
                 what = f"The dump of {request.workload} (pid {request.pid})"
-                self._reason = failure(what, completed, images / DUMP_LOG, places)
+                self._reason = failure(what, completed, self._log_folder / DUMP_LOG, places)
             self._happen(Event.CRIU_ENDED)
         elif self._state is Source.DONE and lives(self._identity, self._proc):
             signal_tree(self._identity, signal.SIGKILL, self._proc)
 
+    def _dump_command(self) -> Command:
+        if self._stages is None:
+            raise AssertionError
+        options = Options.from_dict(self._manifest.options)
+        if self._leaving is not None:
+            return self._leaving.command(self._image_folder, options, self._criu, self._stages, waits=True)
+        argv = dump_command(
+            self._criu.path,
+            self._request.pid,
+            str(self._image_folder),
+            self._manifest.root,
+            self._manifest.mount_map,
+            options,
+            False,
+            self._stages.script,
+            legacy=self._criu.is_legacy,
+        )
+        return Command([*argv, *(["--stream"] if self._capture is not None else [])])
+
     def _stage_asked(self, _descriptor: int) -> None:
         if self._stages is None:
             raise AssertionError
-        if self._stages.asked() is None:
+        asked = self._stages.asked()
+        if asked is None:
+            return
+        if asked[0] == READY:
+            self._engine_waits(self._stages)
             return
         self._asked = True
         self._timings.end("dump")
@@ -473,6 +535,12 @@ class Sender:
             self._fail(error)
             return
         self._happen(Event.DUMPED)
+
+    def _engine_waits(self, stages: Stages) -> None:
+        # Now that it has come to CRIU, the freeze begins.
+        self._timings.begin("frozen")
+        self._timings.begin("dump")
+        stages.answer(READY, self._state is Source.FREEZING)
 
     def _send_images(self) -> None:
         self._timings.begin("transfer")
@@ -511,7 +579,7 @@ class Sender:
             return
         if self._control is None:
             raise AssertionError
-        checksums = self._capture.checksums if self._capture else checksums_of(Path(self._request.images or ""))
+        checksums = self._capture.checksums if self._capture else checksums_of(self._image_folder)
         self._sent = sum(sums[0] for sums in checksums.values())
         try:
             times = self._files.folder_times if self._files is not None else {}
@@ -591,13 +659,26 @@ class Sender:
         if self._state is Source.DONE:
             self._tidy_up_after_the_workload()
         elif self._has_made_images:
-            shutil.rmtree(self._request.images or "", ignore_errors=True)
+            remove_folder(self._image_folder, self._proc)
+        if self._leaving is not None and self._state is not Source.DONE:
+            self._leaving.run_on(self._image_folder)
         if self._files is not None:
             self._files.close()
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")
+        if self._state is Source.DONE:
+            self._hear_good_bye()
         for channel in (self._control, self._images):
             if channel is not None:
                 channel.close()
+
+    def _hear_good_bye(self) -> None:
+        # Whoever asks us can then spare the target the question whether something is left there.
+        if self._control is None or self._target_is_tidy:
+            return
+        try:
+            self._target_is_tidy = self._control.receive(_BYE_SECONDS).kind == "bye"
+        except CriuError as error:
+            self._report.log(f"{type(error).__name__}: {error}")
 
     def _tidy_up_after_the_workload(self) -> None:
         if self._stages is None:
@@ -610,8 +691,16 @@ class Sender:
                 if left is not None:
                     Path(left).unlink(missing_ok=True)
             Generations().spend(self._request.workload, self._manifest.generation)
+            self._tidy_up_after_the_engine()
         except (OSError, CriuError) as error:  # it has moved all the same
             self._note(error)
+
+    def _tidy_up_after_the_engine(self) -> None:
+        if self._leaving is None:
+            return
+        self._leaving.remove()
+        if self._capture is not None:  # what was sent is of no use here any more
+            remove_folder(self._image_folder, self._proc)
 
     def _run_hooks(self, moment: str) -> None:
         environment = self._hook_environment()

@@ -10,16 +10,17 @@ may be done again at any time.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
+from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import remove_folder
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED, read_manifest
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, restore_workload
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring, is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     POST_DUMP,
@@ -28,6 +29,12 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     given_answer,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
+from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import (
+    ENGINE,
+    Arriving,
+    forget_checkpoint,
+    remove_leftovers,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import ask_to_stop, follow, is_alive
@@ -39,6 +46,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import
     read_record,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import unit_name, unit_problem
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import MADE_IMAGES, SHARED
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
     Action,
@@ -118,6 +126,13 @@ class _Place:
         self.workload = str(record.facts["workload"])
         self.is_same_boot = record.facts.get("boot_id") == proc.boot_id()
         self.actions: dict[Action, Callable[[], None]] = {}
+        self.engine: dict[str, Any] = record.facts.get("engine") or {}
+
+    def remove_container(self) -> None:
+        """Remove what the engine of the workload, if it has one, still has of it here."""
+        if self.engine:
+            identity = self.identity()
+            remove_leftovers(self.engine, identity.pid if identity is not None else None, self.runner, self.proc)
 
     def wait_for_criu(self) -> None:
         """Now that the agent is dead: wait until CRIU has done what it does then."""
@@ -158,6 +173,16 @@ class _SourcePlace(_Place):
     def decide(self, peer: Outcome) -> Settlement:
         return settle_source(self.record.step, self._copy(), peer)
 
+    def end(self, outcome: Outcome) -> None:
+        if not self.engine or outcome not in (Outcome.BACK, Outcome.GONE):
+            return
+        images = Path(self.record.facts.get("images") or "")
+        is_the_target_s = outcome is Outcome.GONE and self.record.facts.get("transport") == SHARED
+        if (self.folder / MADE_IMAGES).exists() and not is_the_target_s:
+            remove_folder(images, self.proc)
+        if outcome is Outcome.BACK:
+            forget_checkpoint(self.engine, images, self.runner, self.proc)
+
     def identity(self) -> Identity | None:
         if not self.is_same_boot:
             return None
@@ -197,6 +222,7 @@ class _SourcePlace(_Place):
         if lives(identity, self.proc):
             signal_tree(identity, signal.SIGKILL, self.proc)
         self.wait_until(lambda: not lives(identity, self.proc))
+        self.remove_container()
         pid_file = self.record.facts.get("pid_file")
         if pid_file:
             Path(pid_file).unlink(missing_ok=True)
@@ -259,6 +285,8 @@ class _TargetPlace(_Place):
         signal_tree(identity, signal.SIGKILL, self.proc)
         if identity is not None:
             self.wait_until(lambda: not lives(identity, self.proc))
+        if (self.images / ENGINE).exists():  # else the engine has not begun, and what it has is not ours
+            self.remove_container()
         pid_file = self.record.facts.get("pid_file")
         if pid_file:
             Path(pid_file).unlink(missing_ok=True)
@@ -266,7 +294,7 @@ class _TargetPlace(_Place):
 
     def _remove_images(self) -> None:
         if not self.keeps_images:
-            shutil.rmtree(str(self.images), ignore_errors=True)
+            remove_folder(self.images, self.proc)
 
     def _restore(self) -> None:
         facts = self.record.facts
@@ -283,7 +311,9 @@ class _TargetPlace(_Place):
             answer_stage(stages, POST_RESTORE, True)
         try:
             restored = restore_workload(request, self.proc, self.runner, Generations(), check_only=True)
-            if restored.pid is None:
+            if restored.pid is None and self.engine:
+                restored = self._restore_container(request)
+            elif restored.pid is None:
                 unit = self._free_unit()
                 restored = revive(request, restored.manifest, unit, self.proc, self.runner)
         except CriuError:
@@ -292,6 +322,20 @@ class _TargetPlace(_Place):
         stat = self.proc.stat(restored.pid or 0)
         if stat is not None and self.folder.is_dir():
             write_json(self.folder / "restored.json", {"pid": stat.pid, "start_time": stat.start_time})
+
+    def _restore_container(self, request: RestoreRequest) -> Restored:
+        arriving = Arriving(self.workload, self.engine, self.runner, self.proc)
+        configuration = read_json(self.images / ENGINE)
+        criu = find_criu(self.runner, request.criu_path)
+        return restore_workload(
+            replace(request, is_verified=True),
+            self.proc,
+            self.runner,
+            Generations(),
+            make_command=lambda options, stages: arriving.command(
+                configuration, self.images, request.root or None, options, criu, stages, waits=False
+            ),
+        )
 
     def _free_unit(self) -> str | None:
         # That of the agent that died goes in a moment.

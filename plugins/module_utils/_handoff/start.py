@@ -41,8 +41,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 _ARM_SECONDS = 30.0
 _KEPT_SECONDS = 24 * 3600.0
 
-# The sender has no workload to own: if it is killed, CRIU must live on, because it holds the tasks.
-_SENDER_PROPERTIES = ["Type=exec", "KillMode=process", "Restart=no", "OOMPolicy=continue", "LimitNOFILE=infinity"]
+# Who has no workload to own, the sender above all: if it is killed, CRIU must live on, because it holds the tasks.
+_NO_OWNER_PROPERTIES = ["Type=exec", "KillMode=process", "Restart=no", "OOMPolicy=continue", "LimitNOFILE=infinity"]
 
 
 def make_certificate(handoff: str, side: str, runner: Runner) -> str:
@@ -56,19 +56,14 @@ def arm(request: ReceiveRequest, runner: Runner) -> tuple[int, str]:
     """Start the receiver. Gives its port and certificate when it waits for the source. Raises CriuError."""
     folder = runtime_folder(request.handoff, TARGET)
     certificate = make_certificate(request.handoff, TARGET, runner)
-    unit = None
-    if has_systemd():
-        unit = unit_name(request.workload, request.unit)
-        problem = unit_problem(unit, runner)
-        if problem is not None:
-            raise CriuError(problem)
+    unit, unit_properties = _unit_for(request, runner)
     for path in request.folders.values():
         Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
     if request.claims:
         Contents().claim(request.claims, request.workload)
     write_json(folder / REQUEST, asdict(request))
     install(folder)
-    start(folder, receiver.__name__, unit, properties(), runner)
+    start(folder, receiver.__name__, unit, unit_properties, runner)
     until = time.monotonic() + _ARM_SECONDS
     while time.monotonic() < until:
         state = follow(folder, 0.02)
@@ -83,6 +78,18 @@ def arm(request: ReceiveRequest, runner: Runner) -> tuple[int, str]:
     )
 
 
+def _unit_for(request: ReceiveRequest, runner: Runner) -> tuple[str | None, list[str]]:
+    if not has_systemd():
+        return None, []
+    if request.engine:  # which puts the workload where it belongs
+        return f"criu-receive-{request.handoff}.service", _NO_OWNER_PROPERTIES
+    unit = unit_name(request.workload, request.unit)
+    problem = unit_problem(unit, runner)
+    if problem is not None:
+        raise CriuError(problem)
+    return unit, properties()
+
+
 def send(request: SendRequest, runner: Runner) -> None:
     """Start the sender."""
     folder = runtime_folder(request.handoff, SOURCE)
@@ -91,7 +98,7 @@ def send(request: SendRequest, runner: Runner) -> None:
     write_json(folder / REQUEST, asdict(request))
     install(folder)
     unit = f"criu-send-{request.handoff}.service" if has_systemd() else None
-    start(folder, sender.__name__, unit, _SENDER_PROPERTIES, runner)
+    start(folder, sender.__name__, unit, _NO_OWNER_PROPERTIES, runner)
 
 
 def follow_send(handoff: str, seconds: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, INTERNAL, ROOT
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import ENGINE, EXTERNAL, INTERNAL, ROOT
 
 # Mount options that change what a workload may do; the others (relatime …) are each host's own choice.
 _COMPARED_OPTIONS = ("ro", "nosuid", "nodev", "noexec")
@@ -31,7 +31,8 @@ def differences(
     root = next((mount for mount in intended if mount["kind"] == ROOT), None)
     for mount in intended:
         restored = by_mountpoint.get(mount["mountpoint"])
-        if restored is not None:
+        # How an engine makes its own mounts is the engine's affair; that they are there counts.
+        if restored is not None and mount["kind"] != ENGINE:
             # A bind from inside the root has the file system type that the root has on its host.
             follows_root = root is not None and mount["root"] != "/" and _device(mount) == _device(root)
             found.extend(_compare(mount, restored, paths, is_at, follows_root))

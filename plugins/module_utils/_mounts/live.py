@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
@@ -19,6 +20,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import (
     printable,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
+    ENGINE,
+    EXTERNAL,
     FATAL,
     INTERNAL,
     Settings,
@@ -30,10 +33,21 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import 
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
 
-def read_mounts(pid: int, proc: Proc, settings: Settings | None = None) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Owned:
+    """What the engine of a workload knows of its mounts: those that it makes again itself, and those that it binds."""
+
+    own: frozenset[str] = frozenset()
+    bound: frozenset[str] | None = None
+
+
+def read_mounts(
+    pid: int, proc: Proc, settings: Settings | None = None, owned: Owned | None = None
+) -> list[dict[str, Any]]:
     """All mounts of a process in plain JSON types; see the return values of the module mount_info.
 
-    The verdicts are what `criu dump` will decide with these settings, by default with no key at all.
+    The verdicts are what `criu dump` will decide with these settings, by default with no key at all. `owned` is for a
+    workload that has an engine.
 
     Raises WorkloadNotFound if the process is gone, MalformedMountinfo if its table cannot be understood.
     """
@@ -45,7 +59,7 @@ def read_mounts(pid: int, proc: Proc, settings: Settings | None = None) -> list[
         check_tree(table)
     host = HostMounts(host_rows)
     predicted = predict(rows, host_rows, settings or Settings())
-    return [
+    mounts = [
         {
             **_mount(row, verdict, host, pid, proc),
             "verdict": prediction.kind,
@@ -54,6 +68,16 @@ def read_mounts(pid: int, proc: Proc, settings: Settings | None = None) -> list[
         }
         for row, verdict, prediction in zip(rows, classify(rows, host_rows), predicted)
     ]
+    return mounts if owned is None else [_with_engine(mount, owned) for mount in mounts]
+
+
+def _with_engine(mount: dict[str, Any], owned: Owned) -> dict[str, Any]:
+    mountpoint = mount["mountpoint"]
+    if mountpoint in owned.own:
+        reason = "the engine makes it again, wherever the workload is restored"
+        return {**mount, "kind": ENGINE, "reason": reason, "verdict": ENGINE, "verdict_reason": reason}
+    is_known = mount["kind"] != EXTERNAL or owned.bound is None or mountpoint in owned.bound
+    return mount if is_known else {**mount, "configured": False}
 
 
 def nested_problems(pid: int, proc: Proc, settings: Settings) -> list[dict[str, Any]]:

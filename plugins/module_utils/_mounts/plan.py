@@ -67,6 +67,7 @@ class Mount:
     master: int | None = None
     shared_with_host: bool = False
     decodable: bool = True
+    configured: bool = True
 
     @classmethod
     def from_dict(cls, mount: Mapping[str, Any]) -> Mount:
@@ -300,6 +301,16 @@ def _mount_gaps(mount: Mount) -> list[Gap]:
                 mount.mountpoint,
                 f"CRIU cannot be told of this mountpoint: {reason}",
                 "Mount it at another place in the workload.",
+            )
+        )
+    if not mount.configured:
+        gaps.append(
+            Gap(
+                "not_configured",
+                mount.mountpoint,
+                f"{_what(mount)} is mounted here, but not by the container's configuration (by hand, or below what a "
+                "bind brings along), so that its engine would not make it again",
+                "Unmount it, or start the container with it as a bind of its own.",
             )
         )
     if mount.deleted:

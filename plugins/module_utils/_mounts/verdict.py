@@ -23,6 +23,8 @@ EXTERNAL = "external"
 AUTO = "auto"
 DEVICE = "device"
 SKIPPED = "skipped"
+# Made again by the engine that owns the workload, wherever it is restored.
+ENGINE = "engine"
 UNSUPPORTED = "unsupported"
 NO_PROPER_ROOT = "no_proper_root"
 UNREACHABLE_SHARING = "unreachable_sharing"

@@ -36,6 +36,8 @@ def streaming(source: Facts, target: Facts, options: Options) -> Finding:
     """CRIU on the source can send the images while it writes them, unless they go to storage that both have."""
     if options["transport"] == _SHARED:
         return not_applicable("The images are written to storage that both hosts have.")
+    if source["engine"] is not None:
+        return not_applicable("An engine cannot have CRIU stream the images; they are sent from a folder.")
     version = source["criu"].get("version")
     if version is None:
         return not_applicable(f"{source['host']} has no CRIU.")
@@ -65,7 +67,9 @@ def owner_unit(source: Facts, target: Facts, options: Options) -> Finding:
     """The unit that the workload is to live in is free at the target."""
     found = target["owner_unit"]
     if found is None:
-        return not_applicable(f"No systemd runs on {target['host']}, or neither workload nor unit was named.")
+        return not_applicable(
+            f"No systemd runs on {target['host']}, the workload's engine takes care of it, or it has no name."
+        )
     if found["error"]:
         return failed("unit_unusable", found["error"]["message"], _or_skip(found["error"]["remedy"], "owner_unit"))
     if found["problem"]:

@@ -9,6 +9,7 @@ from typing import Callable, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._preflight import (
+    check_engine,
     check_handoff,
     check_hosts,
     check_workload,
@@ -37,6 +38,8 @@ CHECKS: Mapping[str, Callable[[Facts, Facts, Options], Finding]] = {
     "mapped_files": check_workload.mapped_files,
     "contents": check_workload.contents,
     "id_maps": check_workload.id_maps,
+    "container": check_engine.container,
+    "engine": check_engine.engine,
     "programs": check_handoff.programs,
     "streaming": check_handoff.streaming,
     "supervisor": check_handoff.supervisor,

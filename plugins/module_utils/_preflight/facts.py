@@ -13,6 +13,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuErro
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import SYNC
 from ansible_collections.fleet.criu.plugins.module_utils._preflight import occupied
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.engine import source_engine, target_engine
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.host import (
     ask_features,
     host_facts,
@@ -29,7 +30,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.workload imp
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
-FORMAT = 2
+FORMAT = 3
 
 Facts = Mapping[str, Any]
 # How it will be moved, as far as the checks have to know: `network_lock`, `manage_cgroups`, `transport`, `compression`.
@@ -52,6 +53,7 @@ def source_facts(parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> d
         "network_locks": _network_locks(host, workload, runner),
         "effort": asdict(effort),
         "contents": None if entries is None else present_contents(entries, "host_path", effort),
+        "engine": source_engine(parameters["engine"], parameters["container"], proc, runner),
         "supervisor": supervisor(parameters["pid"], proc, runner),
         "route": route_to(parameters["address"], proc) if parameters["address"] else None,
     }
@@ -65,6 +67,7 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
     wanted_pids = [] if "pid" in source["namespaces"] else source["pids"]
     host = host_facts(proc, runner, parameters["criu_path"], images)
     paths = {entry["mountpoint"]: entry["path"] for entry in entries or () if entry["data"] != SYNC}
+    has_no_engine = source["engine"] is None
     compares_contents = source["contents"] is not None and "contents" not in parameters["skip"]
     return {
         **host,
@@ -81,7 +84,8 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
         "id_maps": id_maps(proc, "self"),
         "max_user_namespaces": occupied.max_user_namespaces(proc),
         "copied": [entry["mountpoint"] for entry in entries or () if entry["data"] == SYNC],
-        "owner_unit": owner_unit(parameters["workload"], parameters["unit"], runner),
+        "engine": target_engine(source["engine"], proc, runner),
+        "owner_unit": owner_unit(parameters["workload"], parameters["unit"], runner) if has_no_engine else None,
     }
 
 

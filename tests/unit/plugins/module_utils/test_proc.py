@@ -121,6 +121,30 @@ def test_status_has_its_fields_by_name(proc: FakeProc) -> None:
     assert proc.status(42) == {"Name": "sl:eep", "Uid": "1\t2\t3\t4", "RssAnon": "12 kB", "CapBnd": ""}
 
 
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("0::/system.slice/web.scope\n", {"": "/system.slice/web.scope"}),
+        ("0::/a:b\n", {"": "/a:b"}),
+        (
+            "12:cpu,cpuacct:/web\n1:name=systemd:/user.slice\n0::/\n",
+            {"cpu,cpuacct": "/web", "name=systemd": "/user.slice", "": "/"},
+        ),
+        ("", {}),
+    ],
+)
+def test_control_groups_are_told_by_their_controllers(proc: FakeProc, text: str, groups: dict[str, str]) -> None:
+    proc.add(42, cgroup=text)
+    assert proc.control_groups(42) == groups
+    assert proc.control_groups(43) == {}
+
+
+def test_a_control_group_may_have_any_name(proc: FakeProc) -> None:
+    proc.add(42)
+    (proc.folder / "42" / "cgroup").write_bytes(b"0::/a\xff\n")
+    assert proc.control_groups(42) == {"": "/a\udcff"}
+
+
 def test_boot_time_and_identity(proc: FakeProc) -> None:
     assert proc.boot_time() == BOOT_TIME
     assert proc.boot_id() == BOOT_ID

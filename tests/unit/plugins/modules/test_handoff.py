@@ -30,6 +30,8 @@ SEND = {
     "mount_map": [{"mountpoint": "/d", "key": "k"}],
     "restore_timeout": 7.0,
     "wait": 0.0,
+    "engine": None,
+    "container": None,
 }
 RECEIVE = {
     "handoff": "h1",
@@ -42,6 +44,9 @@ RECEIVE = {
     "mount_map": [{"key": "k", "path": "/p"}],
     "arm_timeout": 8.0,
     "unit": None,
+    "engine": None,
+    "container": None,
+    "sources": {},
 }
 RESULT = {"outcome": "moved", "reason": "", "remedy": "", "facts": {}, "generation": 3}
 
@@ -74,6 +79,20 @@ def test_the_sender_gets_all_that_was_asked_and_the_result_is_the_module_s(agent
     assert (request.dump_map, request.restore_seconds) == ([{"mountpoint": "/d", "key": "k"}], 7.0)
     assert handoff == "h1"
     assert seconds > 24 * 3600, "until it has ended"
+
+
+@pytest.mark.parametrize(
+    ("given", "engine"),
+    [
+        ({}, {}),
+        ({"engine": "podman", "container": "web"}, {"name": "podman", "container": "web"}),
+    ],
+)
+def test_the_sender_learns_which_engine_owns_the_workload(
+    agent: Agent, given: dict[str, str], engine: dict[str, str]
+) -> None:
+    handoff_send.hand_over({**SEND, **given}, False)
+    assert agent.calls[0].engine == engine
 
 
 def test_following_starts_nothing(agent: Agent) -> None:
@@ -153,6 +172,18 @@ def test_the_receiver_is_armed(monkeypatch: pytest.MonkeyPatch, with_systemd: bo
         "unit": unit,
     }
     assert (requests[0].restore_map, requests[0].arm_seconds) == ([{"key": "k", "path": "/p"}], 8.0)
+    assert requests[0].engine == {}
+
+
+def test_a_receiver_with_an_engine_is_in_no_unit_of_the_workload_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[ReceiveRequest] = []
+    monkeypatch.setattr(handoff_receive, "arm", lambda request, runner: (requests.append(request), (4711, "PEM"))[1])
+    monkeypatch.setattr(handoff_receive, "has_systemd", lambda: True)
+    given = {**RECEIVE, "engine": "podman", "container": "web", "sources": {"/d": "/srv/d"}, "root": ""}
+    assert handoff_receive.receive(given, False)["unit"] == ""
+    (request,) = requests
+    assert request.engine == {"name": "podman", "container": "web", "sources": {"/d": "/srv/d"}}
+    assert request.root == ""
 
 
 def test_without_a_name_the_handoffs_of_this_host_are_listed() -> None:

@@ -16,6 +16,9 @@ from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored
+from ansible_collections.fleet.criu.plugins.module_utils._engine import discover, registry
+from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Bind, Container
+from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import reviver
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
@@ -152,12 +155,30 @@ def without_diff(result: dict[str, Any]) -> dict[str, Any]:
         ("restore", {"images": "/i", "root": "/r", "tcp_close": True, "tcp_established": True}, "mutually exclusive"),
         ("mount_map", {}, "missing required arguments: mounts"),
         ("mount_map", {"mounts": [ROOT], "rules": [{"colour": "red"}]}, "Unsupported parameters"),
-        ("workload_info", {}, "one of the following is required: pid, pid_file, unit, command"),
-        ("workload_info", {"pid": 1, "unit": "u"}, "mutually exclusive: pid|pid_file|unit|command"),
+        ("workload_info", {"container": "web"}, "parameters are required together: container, engine"),
+        ("workload_info", {"engine": "podman"}, "parameters are required together: container, engine"),
+        ("workload_info", {"engine": "lxc", "container": "web"}, "value of engine must be one of: crun, docker"),
+        ("workload_info", {"pid": 1, "unit": "u"}, "mutually exclusive: pid|pid_file|unit|command|container"),
         ("mount_info", {}, "one of the following is required"),
         ("mount_info", {"pid_file": "/p", "command": ["c"]}, "mutually exclusive"),
+        ("mount_info", {"container": "web"}, "parameters are required together: container, engine"),
         ("handoff_receive", {}, "missing required arguments: certificate, handoff, images"),
         ("handoff_send", {}, "missing required arguments: handoff"),
+        (
+            "handoff_receive",
+            {
+                "certificate": "c",
+                "handoff": "n",
+                "images": "/i",
+                "workload": "w",
+                "source": "s",
+                "target": "t",
+                "mount_map": [],
+                "container": "web",
+            },
+            "parameters are required together: container, engine",
+        ),
+        ("handoff_send", {"handoff": "n", "engine": "runc"}, "parameters are required together: container, engine"),
         ("handoff_send", {"handoff": "n"}, "state is sent but all of the following are missing: workload, source"),
         ("handoff_send", {"handoff": "n", "state": "x"}, "value of state must be one of"),
         ("handoff_settle", {"handoff": "n"}, "missing parameter(s) required by 'handoff': side"),
@@ -245,6 +266,64 @@ def test_workload_info_fails_if_it_is_unsure_even_if_not_required(scene: Scene) 
     assert scene.fails("workload_info", command=["redis"], required=False)["pids"] == [42, 43]
 
 
+class Known:
+    """An engine that has the container web, which is the workload, and knows of its /data alone."""
+
+    name = "runc"
+    bound = "/data"
+
+    def __init__(self, runner: Any, proc: Any) -> None:
+        pass
+
+    def is_present(self) -> bool:
+        return True
+
+    def version(self) -> str:
+        return "runc 1.2"
+
+    def containers(self) -> list[Container]:
+        return [Container("runc", "web", "web", "running", PID, binds=[Bind("/srv", self.bound)])]
+
+    def find(self, name: str) -> Container:
+        if name != "web":
+            raise WorkloadNotFound(f"runc knows no container {name} here.")
+        return self.containers()[0]
+
+    def problems(self, container: Container) -> list[str]:
+        return []
+
+    def own_mountpoints(self, container: Container) -> frozenset[str]:
+        return frozenset(["/"])
+
+
+@pytest.fixture
+def _engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (registry, discover):
+        monkeypatch.setattr(module, "ENGINES", {"runc": Known})
+    monkeypatch.setattr(discover, "has_unsupported", lambda name: False)
+
+
+@pytest.mark.usefixtures("_engines")
+def test_workload_info_without_a_workload_lists_every_container(scene: Scene) -> None:
+    found = scene.run("workload_info")
+    assert found["engines"] == [{"name": "runc", "version": "runc 1.2", "is_supported": True, "problem": ""}]
+    assert [(each["engine"], each["name"], each["pid"]) for each in found["workloads"]] == [("runc", "web", PID)]
+    assert "found" not in found
+
+
+@pytest.mark.usefixtures("_engines")
+def test_workload_info_finds_a_container(scene: Scene) -> None:
+    found = scene.run("workload_info", engine="runc", container="web")
+    assert (found["found"], found["pid"], found["start_time"]) == (True, PID, 5000)
+    missing = scene.run("workload_info", engine="runc", container="db", required=False)
+    assert (missing["found"], "knows no container db" in missing["reason"]) == (False, True)
+
+
+def test_workload_info_refuses_docker_even_if_nothing_is_required(scene: Scene) -> None:
+    failed = scene.fails("workload_info", engine="docker", container="web", required=False)
+    assert "Run the same image with podman" in failed["msg"]
+
+
 # mount_info
 
 
@@ -252,6 +331,18 @@ def test_mount_info_gives_the_mounts_of_the_workload(scene: Scene) -> None:
     found = scene.run("mount_info", pid=PID)
     assert (found["pid"], found["changed"]) == (PID, False)
     assert [(mount["mountpoint"], mount["kind"]) for mount in found["mounts"]] == [("/", "root"), ("/data", "external")]
+
+
+@pytest.mark.usefixtures("_engines")
+def test_mount_info_tells_what_the_engine_makes_again_and_what_it_does_not_know(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = scene.run("mount_info", engine="runc", container="web")
+    assert (found["pid"], [mount["kind"] for mount in found["mounts"]]) == (PID, ["engine", "external"])
+    assert "configured" not in found["mounts"][1]
+    monkeypatch.setattr(Known, "bound", "/elsewhere")
+    found = scene.run("mount_info", engine="runc", container="web")
+    assert found["mounts"][1]["configured"] is False
 
 
 def test_mount_info_refuses_a_process_in_the_host_s_mount_namespace(scene: Scene) -> None:

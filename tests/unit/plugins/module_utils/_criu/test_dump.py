@@ -166,6 +166,24 @@ def test_a_skipped_mount_needs_no_key_and_is_not_expected_after_a_restore(bench:
     assert [mount["mountpoint"] for mount in manifest.mounts] == ["/", "/proc"]
 
 
+def test_what_the_engine_makes_again_needs_no_key_and_must_be_there_after_a_restore(bench: Bench) -> None:
+    bench.remount([*bench.mounts, "103 100 8:1 /srv/hosts /etc/hosts rw - ext4 /dev/sda1 rw"])
+    dump_map = [{"mountpoint": "/data", "key": "k"}]
+    manifest = bench.dump(dump_map=dump_map, own_mountpoints=frozenset(["/proc", "/etc/hosts"])).manifest
+    assert {mount["mountpoint"]: (mount["kind"], mount["verdict"]) for mount in manifest.mounts} == {
+        "/": ("root", "root"),
+        "/data": ("external", "external"),
+        "/proc": ("engine", "engine"),
+        "/etc/hosts": ("engine", "engine"),
+    }
+    assert manifest.mount_map == dump_map
+
+
+def test_without_an_engine_every_external_mount_needs_a_key(bench: Bench) -> None:
+    bench.remount([*bench.mounts, "103 100 8:1 /srv/hosts /etc/hosts rw - ext4 /dev/sda1 rw"])
+    refused(bench, CriuError, "/etc/hosts", dump_map=[{"mountpoint": "/data", "key": "k"}])
+
+
 # What is refused before anything is frozen
 
 

@@ -26,12 +26,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     RestoreRequest,
     restore_workload,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import Stages
 from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     BadImageSet,
     CommandFailed,
     CriuError,
     CriuMissing,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
 from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, BOOT_TIME, FakeCriu, FakeProc
 
 PID = 77
@@ -157,6 +159,44 @@ def test_criu_is_run_with_exactly_these_words_and_the_root_bound(bench: Bench) -
         *["--external", f"mnt[k]:{bench.data}", "--shell-job", "--manage-cgroups=soft"],
     ]
     assert bench.criu.ran("restore")[0].bind_root == str(bench.box)
+
+
+def with_engine(bench: Bench, **changes: Any) -> tuple[Restored, list[tuple[Options, str]]]:
+    """A restore by an engine: another command, with the options and the stages of ours."""
+    calls: list[tuple[Options, str]] = []
+
+    def make_command(options: Options, stages: Stages) -> Command:
+        calls.append((options, stages.script))
+        argv = [bench.criu.path, "restore", "--images-dir", str(bench.images), "--log-file", "restore.log"]
+        return Command([*argv, "--action-script", stages.script])
+
+    request = replace(bench.request, **changes)
+    restored = restore_workload(request, bench.proc, bench.criu, bench.generations, make_command=make_command)
+    return restored, calls
+
+
+def test_an_engine_restores_it_with_our_options_and_stages(bench: Bench) -> None:
+    restored, ((options, script),) = with_engine(bench, options={"file_locks": True})
+    assert (restored.pid, restored.changed) == (PID, True)
+    assert (options.shell_job, options.file_locks, options.manage_cgroups) == (True, True, "soft")
+    assert bench.argv()[-1] == script
+    assert bench.criu.ran("restore")[0].bind_root is None
+    assert bench.criu.answers["post-restore"] == 0
+    assert bench.record.exists()
+
+
+def test_a_root_that_the_engine_makes_itself_is_not_looked_for(bench: Bench) -> None:
+    bench.write(mounts=[{**bench.manifest.mounts[0], "kind": "engine"}, *bench.manifest.mounts[1:]])
+    bench.live[0] = "200 90 0:99 / / rw,nodev - overlay overlay rw"
+    restored, _calls = with_engine(bench, root="")
+    assert restored.pid == PID
+
+
+def test_mounts_that_an_engine_has_made_otherwise_stop_the_restore(bench: Bench) -> None:
+    bench.live[1] = bench.live[1].replace("rw,nosuid", "ro,nosuid")
+    with pytest.raises(CriuError, match="given up before it ran: the restored mounts are not what was intended"):
+        with_engine(bench)
+    assert not bench.runs
 
 
 def test_options_override_those_of_the_image_set_where_given(bench: Bench) -> None:

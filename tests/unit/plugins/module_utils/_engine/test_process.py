@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
     Identity,
@@ -141,6 +143,54 @@ def test_a_unit_without_main_process_finds_nothing(proc: FakeProc, completed: Co
     assert completed.stderr in caught.value.message
 
 
+# By engine and container
+
+
+class Known:
+    """An engine that has the container web; `pid` is that of its init."""
+
+    pid = 42
+
+    def __init__(self, runner: Any, proc: Any) -> None:
+        self.asked: list[str] = []
+
+    def is_present(self) -> bool:
+        return True
+
+    def find(self, name: str) -> Any:
+        if name != "web":
+            raise WorkloadNotFound(f"known knows no container {name} here.")
+        return SimpleNamespace(pid=self.pid, state="running" if self.pid else "exited")
+
+
+@pytest.fixture
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "ENGINES", {"known": Known})
+
+
+@pytest.mark.usefixtures("_known")
+def test_by_engine_and_container(proc: FakeProc) -> None:
+    proc.add(42, start_time=77)
+    assert found(proc, engine="known", container="web") == Identity(42, 77)
+
+
+@pytest.mark.usefixtures("_known")
+def test_a_container_that_does_not_run_is_not_found(proc: FakeProc, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WorkloadNotFound, match="there is no process 42"):
+        found(proc, engine="known", container="web")
+    monkeypatch.setattr(Known, "pid", 0)
+    with pytest.raises(WorkloadNotFound, match="known container web does not run here: it is exited"):
+        found(proc, engine="known", container="web")
+    with pytest.raises(WorkloadNotFound, match="known knows no container db here"):
+        found(proc, engine="known", container="db")
+
+
+def test_a_container_of_an_engine_that_is_not_supported_is_not_merely_absent(proc: FakeProc) -> None:
+    with pytest.raises(CriuError, match="Docker's checkpoint is experimental") as caught:
+        found(proc, engine="docker", container="web")
+    assert not isinstance(caught.value, WorkloadNotFound)
+
+
 # By command line
 
 
@@ -196,6 +246,7 @@ def test_empty_arguments_at_the_end_count(proc: FakeProc) -> None:
         ({"pid_file": "/run/x.pid"}, "pid_file /run/x.pid"),
         ({"unit": "x.service"}, "unit x.service"),
         ({"command": ["a b", "c"]}, "command 'a b' c"),
+        ({"container": "web", "engine": "podman"}, "podman container web"),
     ],
 )
 def test_a_description_is_told_in_its_own_words(given: dict[str, Any], text: str) -> None:

@@ -27,6 +27,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import 
     LONGEST_FRAME,
     NAME,
     Capture,
+    FolderCapture,
     Store,
     read_frames,
 )
@@ -417,3 +418,77 @@ def test_once_it_is_closed_criu_cannot_write_any_more(bench: Bench) -> None:
     os.close(writing)
     assert list(bench.folder.iterdir()) == []
     assert len(bench.selector.get_map()) == 0
+
+
+# The source's end for CRIU that writes into a folder
+
+
+@pytest.fixture
+def dump(tmp_path: Path) -> Path:
+    made = tmp_path / "dump"
+    made.mkdir()
+    return made
+
+
+def test_the_images_of_a_folder_come_out_at_the_other_side(dump: Path, store: Store, folder: Path) -> None:
+    data = os.urandom(3 * LONGEST_FRAME + 7)
+    given = {"core-1.img": b"registers", "pages-1.img": data, "ids-1.img": b"", "inventory.img": b"inventory"}
+    for name, content in given.items():
+        (dump / name).write_bytes(content)
+    for name in ("dump.log", "stats-dump", "descriptors.json", "engine.json", ".x.img"):
+        (dump / name).write_text("of no use there")
+    sent = bytearray()
+    capture = FolderCapture(dump, sent.extend)
+    capture.finish(0.0)
+    assert put(store, bytes(sent))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == given
+    assert capture.checksums == {
+        "core-1.img": [9, zlib.crc32(b"registers")],
+        "pages-1.img": [len(data)],
+        "ids-1.img": [0, 0],
+        "inventory.img": [9, zlib.crc32(b"inventory")],
+    }
+    store.check(capture.checksums)
+    assert capture.sent_bytes == len(data) + 18
+    capture.close()
+
+
+def test_a_folder_without_the_last_image_is_not_all(dump: Path) -> None:
+    (dump / "core-1.img").write_text("registers")
+    sent = bytearray()
+    with pytest.raises(CriuError, match=r"without inventory\.img"):
+        FolderCapture(dump, sent.extend).finish(0.0)
+    assert not sent.endswith(frame(ALL, 0))
+
+
+def test_a_link_in_a_folder_of_images_is_not_followed(dump: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret")
+    (dump / "core-1.img").symlink_to(tmp_path / "secret")
+    (dump / "inventory.img").touch()
+    sent = bytearray()
+    with pytest.raises(OSError, match="symbolic links"):
+        FolderCapture(dump, sent.extend).finish(0.0)
+    assert b"s3cret" not in sent
+
+
+def test_a_dump_into_a_folder_has_begun_with_the_first_image_of_the_workload(dump: Path) -> None:
+    capture = FolderCapture(dump, bytearray().extend)
+    assert not FolderCapture(dump / "missing", bytearray().extend).has_begun
+    for name, has_begun in (("dump.log", False), ("cpuinfo.img", False), ("core-1.img", True)):
+        assert not capture.has_begun
+        (dump / name).touch()
+        assert capture.has_begun == has_begun
+
+
+def test_an_image_may_take_the_place_of_a_file_that_is_expected(store: Store, folder: Path) -> None:
+    (folder / "inventory.img").write_text("longer than what comes")
+    store.expect("inventory.img")
+    assert put(store, image(0, "inventory.img", b"inventory") + frame(ALL, 0))
+    assert (folder / "inventory.img").read_bytes() == b"inventory"
+
+
+def test_what_was_expected_in_vain_is_removed(store: Store, folder: Path) -> None:
+    (folder / "inventory.img").touch()
+    store.expect("inventory.img")
+    assert put(store, image(0, "core-1.img", b"x") + frame(ALL, 0))
+    assert [path.name for path in folder.iterdir()] == ["core-1.img"]

@@ -28,7 +28,10 @@ GOOD = [
     Message("hello", HELLO),
     Message("welcome", {"ticket": "ab", "generation": 1, "criu_version": "4.1.1"}),
     Message("refused", {"reason": "no"}),
-    Message("prepare", {"memory": [1 << 40, 0], "manifest": {"files": ["a"]}, "compression": "zstd"}),
+    Message(
+        "prepare", {"memory": [1 << 40, 0], "manifest": {"files": ["a"]}, "compression": "zstd", "engine": {"a": 1}}
+    ),
+    Message("engine"),
     Message("prepared"),
     Message("freezing"),
     Message(
@@ -113,6 +116,7 @@ def test_a_field_of_another_type_is_refused_on_both_ends(message: Message, wrong
         ("prepare", "memory", [1, -1]),
         ("prepare", "memory", ["1"]),
         ("prepare", "compression", "gzip"),
+        ("prepare", "engine", "podman"),
         *(("complete", "folder_times", wrong) for wrong in ({"a": -1}, {"a": 1 << 63}, {"a": 1.0}, [1], None)),
         *(
             ("complete", "checksums", {"a": wrong})

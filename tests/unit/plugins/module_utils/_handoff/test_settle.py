@@ -6,17 +6,23 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import digests, manifest_of, write_manifest
+from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import settle as subject
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Settled
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Step
+from ansible_collections.fleet.criu.tests.unit import playing_engine
+from ansible_collections.fleet.criu.tests.unit.fake_engine import FakeEngine
 from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import (
     CHILD,
@@ -75,7 +81,9 @@ class Left:
             "start_time": START,
             "boot_id": BOOT_ID,
             "folder": str(self.host.runtime),
-            "images": str(self.pair.images),
+            # At the source only an engine has CRIU write them into a folder.
+            "images": str(self.pair.images) if self.side == TARGET else None,
+            "transport": "direct",
             "root": str(self.host.box),
             "restore_map": [],
             "options": {},
@@ -394,6 +402,171 @@ def test_what_could_not_be_revived_can_be_tried_again(target: Left, monkeypatch:
     assert target.told("post-restore") is None, "it is certain that it did not run"
     assert (target.pair.images / "manifest.json").exists()
     assert target.settle(GONE).outcome is RAN
+
+
+# A workload that an engine owns
+
+
+WANTED = {"name": "fake", "container": "redis", "sources": {"/data": "/mnt/data"}}
+
+
+class Owned:
+    """The engine on one host. `book` says what was done to its containers."""
+
+    def __init__(self, left: Left) -> None:
+        self.engine = FakeEngine(left.host, left.host.proc)
+        self.images = left.pair.images
+
+    def put(self, state: str, pid: int = 0) -> None:
+        playing_engine.put(self.engine.folder, "redis", state, pid)
+        if self.images.is_dir():
+            # What the receiver has written before the engine has begun.
+            (self.images / "engine.json").write_text(json.dumps({"engine": "fake", "secret": "s3cret"}))
+
+    def book(self) -> list[str]:
+        path = self.engine.folder / playing_engine.BOOK
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def _engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "ENGINES", {"fake": FakeEngine})
+
+
+@pytest.mark.usefixtures("_engines")
+def test_a_source_that_is_given_up_is_removed_from_its_engine(source: Left) -> None:
+    source.journal(*COMMITTED, engine=WANTED)
+    source.set_states("T")
+    owned = Owned(source)
+    owned.put("running", PID)
+    assert source.settle(RAN, check_only=True).outcome is Outcome.GONE
+    assert owned.book() == []
+    assert source.settle(RAN).outcome is Outcome.GONE
+    assert owned.book() == ["remove redis"]
+    assert source.states() == ["", ""]
+
+
+@pytest.mark.usefixtures("_engines")
+@pytest.mark.parametrize(
+    ("steps", "peer", "book"),
+    [(FREEZING, NOT_RUN, ["forget"]), (COMMITTED, NOT_RUN, ["forget"]), (COMMITTED, UNKNOWN, [])],
+)
+def test_a_source_that_is_not_given_up_stays_with_its_engine(
+    source: Left, steps: list[str], peer: Outcome, book: list[str]
+) -> None:
+    source.journal(*steps, engine=WANTED)
+    source.set_states("T")
+    owned = Owned(source)
+    owned.put("running", PID)
+    source.settle(peer, check_only=True)
+    assert owned.book() == []
+    source.settle(peer)
+    assert owned.book() == book
+
+
+@pytest.mark.usefixtures("_engines")
+@pytest.mark.parametrize(
+    ("peer", "transport", "is_left"),
+    [
+        (NOT_RUN, "direct", False),
+        (NOT_RUN, "shared", False),
+        (RAN, "direct", False),
+        (RAN, "shared", True),
+        (UNKNOWN, "direct", True),
+        (UNKNOWN, "shared", True),
+    ],
+)
+def test_images_that_an_engine_has_written_at_the_source_go_unless_they_are_the_target_s(
+    source: Left, peer: Outcome, transport: str, is_left: bool
+) -> None:
+    source.journal(*COMMITTED, engine=WANTED, images=str(source.pair.images), transport=transport)
+    source.set_states("T")
+    source.put_images(manifest=False)
+    Owned(source).put("running", PID)
+    (source.host.runtime / "made_images").touch()
+    source.settle(peer)
+    assert source.pair.images.exists() == is_left
+
+
+@pytest.mark.usefixtures("_engines")
+@pytest.mark.parametrize(
+    ("steps", "peer"),
+    [(["receiving"], UNKNOWN), (COMPLETE, UNKNOWN), (COMPLETE, BACK), ([*COMPLETE, "dropped"], BACK), (RUN, HELD)],
+)
+def test_what_an_engine_has_made_for_a_copy_that_never_ran_is_removed(
+    target: Left, steps: list[str], peer: Outcome
+) -> None:
+    target.journal(*steps, engine=WANTED)
+    target.put_images()
+    owned = Owned(target)
+    owned.put("created")
+    assert target.settle(peer, check_only=True).outcome is NOT_RUN
+    assert owned.book() == []
+    assert target.settle(peer).outcome is NOT_RUN
+    assert owned.book() == ["remove redis"]
+    target.settle(peer)
+    assert owned.book() == ["remove redis"], "a second time there is nothing"
+
+
+@pytest.mark.usefixtures("_engines")
+@pytest.mark.parametrize(("pid", "book"), [(RESTORED, ["remove redis"]), (RESTORED + 1, [])])
+def test_a_container_that_runs_is_removed_only_if_it_is_the_copy_of_this_handoff(
+    target: Left, pid: int, book: list[str]
+) -> None:
+    target.journal(*COMPLETE, engine=WANTED)
+    target.put_images()
+    target.restore(runs=False)
+    owned = Owned(target)
+    owned.put("running", pid)
+    assert target.settle(BACK).outcome is NOT_RUN
+    assert owned.book() == book
+
+
+@pytest.mark.usefixtures("_engines")
+@pytest.mark.parametrize("peer", [UNKNOWN, HELD, GONE])
+def test_a_copy_that_runs_stays_with_its_engine(target: Left, peer: Outcome) -> None:
+    target.journal(*RUN, engine=WANTED)
+    target.put_images()
+    target.restore(runs=True)
+    target.tell("post-restore", "0")
+    owned = Owned(target)
+    owned.put("running", RESTORED)
+    assert target.settle(peer).outcome is RAN
+    assert owned.book() == []
+    assert target.states() == ["S"]
+
+
+@pytest.mark.usefixtures("_engines")
+def test_images_that_are_all_there_is_come_to_life_by_the_engine(target: Left, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(subject, "revive", None)
+    monkeypatch.setattr(subject, "_PATIENCE", 5.0)
+    target.journal(*COMPLETE, engine=WANTED, restore_map=[{"key": "k", "path": str(target.host.data)}])
+    target.put_images(manifest=False)
+    mounts = [
+        {"mountpoint": mountpoint, "kind": kind, "type": "directory", "mount_options": ["rw"], "fstype": "ext4"}
+        | {"root": "/x", "shared": None, "master": None}
+        for mountpoint, kind in (("/", "root"), ("/data", "external"), ("/proc", "engine"))
+    ]
+    given = {**MANIFEST, "mounts": mounts, "mount_map": [{"mountpoint": "/data", "key": "k"}]}
+    images = target.pair.images
+    manifest = replace(manifest_of(given), files=digests(images))
+    write_manifest(images, manifest)
+    owned = Owned(target)
+    owned.put("created")
+    settled = target.settle(GONE)
+    assert (settled.outcome, settled.pid) == (RAN, RESTORED), "CRIU did not wait for an answer that nobody gives"
+    assert owned.book() == ["remove redis", "restore", "restore calls CRIU", "restore ends 0"]
+    arrival = json.loads((owned.engine.folder / "arrival").read_text())
+    assert arrival == {
+        "sources": WANTED["sources"],
+        "root": str(target.host.box),
+        "configuration": {"engine": "fake", "secret": "s3cret"},
+    }
+    assert target.host.steps()[-2:] == ["run", "running"]
+    assert target.host.generations().is_spent("redis", GENERATION)
+    again = target.settle(GONE)
+    assert (again.outcome, again.pid, len(owned.book())) == (RAN, RESTORED, 4)
 
 
 # An agent or a CRIU that is still there

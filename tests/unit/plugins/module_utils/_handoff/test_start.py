@@ -85,7 +85,7 @@ def test_the_target_is_armed_and_says_where_it_listens(agents: Agents, tmp_path:
     assert pem == (folder / "identity" / "certificate.pem").read_text()
     assert agents.events == [
         ("install", folder),
-        ("start", folder, subject.receiver.__name__, None, subject.properties()),
+        ("start", folder, subject.receiver.__name__, None, []),
     ]
     assert ReceiveRequest(**read_json(folder / "request.json")) == request
     assert (folder / "request.json").stat().st_mode & 0o777 == 0o600
@@ -97,7 +97,24 @@ def test_with_systemd_the_target_has_a_unit_of_the_workload_s(agents: Agents) ->
     agents.with_systemd = True
     arm(RECEIVE, SubprocessRunner())
     arm(replace(RECEIVE, unit="my"), SubprocessRunner())
-    assert [event[3] for event in agents.events if event[0] == "start"] == ["criu-redis.service", "my.service"]
+    assert [event[3:] for event in agents.events if event[0] == "start"] == [
+        ("criu-redis.service", subject.properties()),
+        ("my.service", subject.properties()),
+    ]
+
+
+def test_a_receiver_whose_engine_owns_the_workload_has_a_unit_of_its_own(agents: Agents) -> None:
+    agents.with_systemd = True
+    agents.problem = "The unit criu-redis.service is active here."  # of no interest: the workload does not go there
+    request = replace(
+        RECEIVE, claims=["/srv/d"], engine={"name": "podman", "container": "redis", "sources": {"/d": "/srv/d"}}
+    )
+    arm(request, SubprocessRunner())
+    ((_install, _folder), (_start, folder, _module, unit, properties)) = agents.events
+    assert unit == "criu-receive-h1.service"
+    assert "KillMode=process" in properties, "CRIU holds the tasks also when the receiver is killed"
+    assert "Type=exec" in properties, "the workload never becomes its main process"
+    assert ReceiveRequest(**read_json(folder / "request.json")) == request
 
 
 def test_a_unit_that_is_taken_is_found_before_anything_is_started(agents: Agents) -> None:

@@ -98,6 +98,39 @@ def test_a_bind_inside_the_root_follows_the_root_s_file_system_type() -> None:
     assert differences([root, elsewhere], live, {}, lambda *_arguments: True) != []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mount_options": ["ro", "nosuid", "noexec"]},
+        {"fstype": "tmpfs"},
+        {"shared": 7},
+        {"root": "/elsewhere"},
+    ],
+)
+def test_how_an_engine_makes_its_own_mounts_is_its_own_affair(changes: dict[str, Any]) -> None:
+    owned = {**PROC, "kind": "engine"}
+    assert (
+        differences([ROOT, DATA, owned], [ROOT, DATA, {**PROC, **changes}], PATHS, lambda path, mountpoint: True) == []
+    )
+
+
+def test_a_mount_of_an_engine_that_is_gone_or_new_is_named_all_the_same() -> None:
+    owned = {**PROC, "kind": "engine"}
+    found = differences([ROOT, DATA, owned], [ROOT, DATA], PATHS, lambda path, mountpoint: True)
+    assert found == ["/proc was mounted 1 times, and is now 0 times"]
+    found = differences([ROOT, DATA, owned], [ROOT, DATA, PROC, PROC], PATHS, lambda path, mountpoint: True)
+    assert found == ["/proc was mounted 1 times, and is now 2 times"]
+
+
+def test_a_root_that_the_engine_makes_is_not_looked_for_anywhere() -> None:
+    owned = {**ROOT, "kind": "engine"}
+    live = [{**ROOT, "fstype": "overlay", "mount_options": ["rw", "nodev"]}, DATA, PROC]
+    assert (
+        differences([owned, DATA, PROC], live, {"/data": "/mnt/data"}, lambda path, mountpoint: path == "/mnt/data")
+        == []
+    )
+
+
 def test_every_difference_is_reported_once() -> None:
     found = compare({**ROOT, "mount_options": ["ro"]}, {**DATA, "mount_options": ["rw"]}, elsewhere="/data")
     assert found == [

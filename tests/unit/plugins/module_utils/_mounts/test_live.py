@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import MalformedMountinfo, WorkloadNotFound
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import Owned, is_same_file, read_mounts
 from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeProc
 
 
@@ -25,10 +25,12 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def read(tmp_path: Path, root: Path, *lines: str, host: str = HOST_MOUNTS) -> dict[str, dict[str, Any]]:
+def read(
+    tmp_path: Path, root: Path, *lines: str, host: str = HOST_MOUNTS, owned: Owned | None = None
+) -> dict[str, dict[str, Any]]:
     proc = FakeProc(tmp_path / "proc", host)
     proc.add(42, root=root, mounts="\n".join([f"100 90 8:1 {root} / rw - ext4 /dev/sda1 rw", *lines]))
-    return {mount["mountpoint"]: mount for mount in read_mounts(42, proc)}
+    return {mount["mountpoint"]: mount for mount in read_mounts(42, proc, owned=owned)}
 
 
 def test_each_mount_has_its_row_its_verdict_its_type_and_its_place_on_the_host(tmp_path: Path, root: Path) -> None:
@@ -109,6 +111,41 @@ def test_of_several_host_paths_the_one_with_the_very_same_file_is_best(tmp_path:
 def test_undecodable_bytes_are_shown(tmp_path: Path, root: Path) -> None:
     found = read(tmp_path, root, r"101 100 8:1 /\377 /\377 rw - ext4 a rw")
     assert found[r"/\xff"]["host_path"] == r"/\xff"
+
+
+DATA_AND_TMP = ("101 100 8:1 /srv/data /data rw - ext4 /dev/sda1 rw", "102 100 0:50 / /tmp rw - tmpfs tmpfs rw")
+
+
+def test_what_an_engine_makes_again_itself_needs_nobody_s_care(tmp_path: Path, root: Path) -> None:
+    found = read(tmp_path, root, *DATA_AND_TMP, owned=Owned(frozenset(["/", "/data"]), frozenset()))
+    for mountpoint in ("/", "/data"):
+        mount = found[mountpoint]
+        assert (mount["kind"], mount["verdict"]) == ("engine", "engine")
+        assert "the engine makes it again" in mount["reason"] == mount["verdict_reason"]
+        assert "configured" not in mount
+    assert found["/tmp"]["kind"] == "internal"
+    assert read(tmp_path / "x", root, *DATA_AND_TMP)["/data"]["kind"] == "external"
+
+
+@pytest.mark.parametrize(
+    ("owned", "configured"),
+    [
+        (None, None),
+        (Owned(), None),
+        (Owned(bound=None), None),
+        (Owned(bound=frozenset(["/data"])), None),
+        (Owned(bound=frozenset(["/other"])), False),
+        (Owned(bound=frozenset()), False),
+    ],
+)
+def test_a_mount_that_the_engine_knows_nothing_of_is_marked(
+    tmp_path: Path, root: Path, owned: Owned | None, configured: bool | None
+) -> None:
+    found = read(tmp_path, root, *DATA_AND_TMP, owned=owned)
+    assert found["/data"].get("configured") is configured
+    assert found["/data"]["kind"] == "external"
+    assert "configured" not in found["/tmp"], "what is in the images nobody has to bind"
+    assert "configured" not in found["/"]
 
 
 def test_a_process_without_mounts_is_gone(tmp_path: Path) -> None:

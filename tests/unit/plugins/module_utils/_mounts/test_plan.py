@@ -141,6 +141,20 @@ def test_keep_paths_covers_what_no_rule_covers() -> None:
     assert found.unused_rules == []
 
 
+def test_a_mount_that_the_engine_knows_nothing_of_is_a_gap() -> None:
+    gap = only_gap(plan([changed(DATA, configured=False)], {"mountpoint": "/data", "source": "/ssd"}))
+    assert (gap.code, gap.mountpoint) == ("not_configured", "/data")
+    assert "not by the container's configuration" in gap.reason
+    assert "start the container with it as a bind of its own" in gap.remedy
+
+
+def test_what_the_engine_makes_again_is_in_no_plan() -> None:
+    owned = changed(DATA, kind="engine")
+    found = plan([ROOT, owned, changed(PROC, kind="engine")], HOME)
+    assert (found.gaps, found.dump_map, found.restore_map) == ([], [], [])
+    assert [entry.mount.mountpoint for entry in found.entries] == ["/"]
+
+
 @pytest.mark.parametrize("rule", [{"mountpoint": "/data", "keep": True}, None])
 def test_a_path_that_should_be_kept_but_cannot_be_seen_is_a_gap(rule: Mapping[str, Any] | None) -> None:
     gap = only_gap(plan([changed(DATA, host_path=None)], *([rule] if rule else []), keep=rule is None))

@@ -62,6 +62,7 @@ SOURCE: dict[str, Any] = {
         "is_own": False,
         "problem": None,
     },
+    "engine": None,
 }
 TARGET: dict[str, Any] = {
     **HOST,
@@ -79,11 +80,14 @@ TARGET: dict[str, Any] = {
     "id_maps": {"uid_map": [[0, 0, 4294967295]], "gid_map": [[0, 0, 4294967295]]},
     "max_user_namespaces": 100,
     "copied": ["/data"],
+    "engine": None,
     "owner_unit": {"unit": "criu-redis.service", "problem": None, "error": None},
 }
 OPTIONS = {"network_lock": "auto", "manage_cgroups": None, "transport": "direct", "compression": "none"}
 
 NO_CRIU = {"usable": False, "problems": ["CRIU is not installed here."]}
+RUNC = {"engine": "runc", "version": "runc 1.2", "container": "web", "problems": []}
+RUNC_THERE = {"engine": "runc", "version": "runc 1.3", "names": [], "removes_by": "delete", "error": "", "remedy": ""}
 
 
 def altered(facts: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -110,9 +114,15 @@ def run(
 
 def test_everything_passes_on_the_same_host() -> None:
     found = run()
-    assert {name: finding.result for name, finding in found.items()} == dict.fromkeys(CHECKS, "passed")
-    for finding in found.values():
-        assert (finding.code, finding.remedy) == ("ok", "")
+    # Those of an engine are tried in test_check_engine.py.
+    passed = [name for name in CHECKS if name not in ("container", "engine")]
+    assert {name: found.pop(name).result for name in passed} == dict.fromkeys(passed, "passed")
+    assert {name: finding.code for name, finding in found.items()} == {
+        "container": "not_applicable",
+        "engine": "not_applicable",
+    }
+    for finding in run().values():
+        assert (finding.code, finding.remedy) == ("ok" if finding.name in passed else "not_applicable", "")
         assert finding.reason.endswith(".")
 
 
@@ -307,6 +317,7 @@ def test_everything_passes_on_the_same_host() -> None:
         ("streaming", {"criu.version": "3.14.9"}, {}, "failed", "cannot_stream", "CRIU 3.14.9 of node1 cannot stream"),
         ("streaming", {"criu.version": "3.15"}, {"criu.version": "3.14"}, "passed", "ok", "CRIU 3.15 of node1"),
         ("streaming", {"criu": NO_CRIU}, {}, "skipped", "not_applicable", "node1 has no CRIU"),
+        ("streaming", {"engine": RUNC}, {"engine": RUNC_THERE}, "skipped", "not_applicable", "sent from a folder"),
         ("supervisor", {"supervisor": None}, {}, "skipped", "not_applicable", "No systemd runs on node1"),
         (
             "supervisor",

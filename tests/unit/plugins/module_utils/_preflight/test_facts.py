@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._preflight import units
+from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, EngineMissing, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._preflight import engine, units
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import numbers, source_facts, target_facts
+from ansible_collections.fleet.criu.tests.unit import playing_engine
+from ansible_collections.fleet.criu.tests.unit.fake_engine import FakeEngine
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc
 
 
@@ -27,7 +30,8 @@ class Host:
         self.conf.write_text("a=1\n")
 
     def parameters(self, entries: Any, **more: Any) -> dict[str, Any]:
-        given = dict.fromkeys(("pid", "images", "root", "pid_file", "workload", "address", "unit"))
+        names = ("pid", "images", "root", "pid_file", "workload", "address", "unit", "engine", "container")
+        given: dict[str, Any] = dict.fromkeys(names)
         limits = {"contents": "quick", "contents_max_files": 9, "contents_max_bytes": 99}
         return {**given, **limits, "criu_path": self.criu.path, "map_entries": entries, "skip": [], **more}
 
@@ -101,7 +105,69 @@ def test_what_the_handoff_needs_is_looked_up_where_it_is_needed(
     json.dumps([there, here])
 
 
-@pytest.mark.parametrize("source", [{}, {"format": 1}, {"format": "2"}])
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> type[FakeEngine]:
+    monkeypatch.setattr(registry, "ENGINES", {"fake": FakeEngine})
+    monkeypatch.setattr(FakeCriu, "folder", property(lambda criu: Path(criu.path).parent), raising=False)
+    return FakeEngine
+
+
+def test_without_an_engine_there_is_none_to_ask(hosts: tuple[Host, Host], engines: type[FakeEngine]) -> None:
+    source, target = hosts
+    source.proc.add(42)
+    there = source_facts(source.parameters(None, pid=42), source.proc, source.criu)
+    here = target_facts(there, target.parameters(None), target.proc, target.criu)
+    assert (there["format"], there["engine"], here["engine"]) == (3, None, None)
+
+
+def test_the_engines_of_both_hosts_are_asked(
+    hosts: tuple[Host, Host], engines: type[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = hosts
+    monkeypatch.setattr(engines, "complaints", ("it has a terminal",))
+    monkeypatch.setattr(units, "has_systemd", lambda: True)
+    monkeypatch.setattr(units, "supervisor_problem", lambda pid, proc, runner: None)
+    source.proc.add(42)
+    engines(source.criu, source.proc)
+    playing_engine.put(Path(source.criu.path).parent / "engine", "web", "running", 42)
+    given = source.parameters(None, pid=42, engine="fake", container="web")
+    there = source_facts(given, source.proc, source.criu)
+    common = {"engine": "fake", "version": "fake 1.0"}
+    assert there["engine"] == {**common, "container": "web", "problems": ["it has a terminal"]}
+    here = target_facts(there, target.parameters(None, workload="redis"), target.proc, target.criu)
+    assert here["engine"] == {**common, "removes_by": "erase", "error": "", "remedy": ""}
+    assert here["owner_unit"] is None, "the engine takes care of it"
+    json.dumps([there, here])
+
+
+def test_a_container_that_is_not_at_the_source_is_said_so(hosts: tuple[Host, Host], engines: type[FakeEngine]) -> None:
+    source, _target = hosts
+    source.proc.add(42)
+    given = source.parameters(None, pid=42, engine="fake", container="web")
+    with pytest.raises(WorkloadNotFound, match="fake knows no container web here"):
+        source_facts(given, source.proc, source.criu)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (EngineMissing("It is not here.", "Install it."), {"is_missing": True}),
+        (CriuError("It is not here.", "Install it."), {}),
+    ],
+)
+def test_an_engine_that_is_not_at_the_target_is_a_fact(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch, error: CriuError, expected: dict[str, Any]
+) -> None:
+    def fail(*_arguments: Any) -> Any:
+        raise error
+
+    target = hosts[1]
+    monkeypatch.setattr(engine, "engine_named", fail)
+    found = engine.target_engine({"engine": "runc"}, target.proc, target.criu)
+    assert found == {"engine": "runc", "error": "It is not here.", "remedy": "Install it.", **expected}
+
+
+@pytest.mark.parametrize("source", [{}, {"format": 1}, {"format": 2}, {"format": "3"}])
 def test_facts_of_another_format_are_refused(hosts: tuple[Host, Host], source: dict[str, Any]) -> None:
     target = hosts[1]
     with pytest.raises(CriuError, match="is not what state: describe returned"):

@@ -1,0 +1,84 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.fleet.criu.plugins.module_utils._engine import registry as subject
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import (
+    ENGINES,
+    NAMES,
+    PROCESS,
+    UNSUPPORTED,
+    engine_named,
+    has_unsupported,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, EngineMissing, WorkloadNotFound
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc, FakeRunner
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    return FakeProc(tmp_path / "proc")
+
+
+def test_the_engines_are_these() -> None:
+    assert sorted(ENGINES) == ["crun", "podman", "runc"]
+    assert NAMES == ["crun", "docker", "podman", "runc"]
+    assert PROCESS not in NAMES
+
+
+@pytest.mark.parametrize("name", sorted(ENGINES))
+def test_an_engine_that_is_installed_is_given_with_its_runner(
+    name: str, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}" if program == name else None)
+    runner = FakeRunner()
+    engine = engine_named(name, runner, proc)
+    assert (engine.name, type(engine)) == (name, ENGINES[name])
+    assert runner.argvs == []
+
+
+@pytest.mark.parametrize("name", sorted(ENGINES))
+def test_an_engine_that_is_not_installed_has_no_workload_here(
+    name: str, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None if program == name else f"/usr/bin/{program}")
+    with pytest.raises(EngineMissing, match=f"{name} is not installed on this host") as caught:
+        engine_named(name, FakeRunner(), proc)
+    assert isinstance(caught.value, WorkloadNotFound)
+
+
+def test_an_engine_that_is_not_supported_is_refused_with_the_way_out(proc: FakeProc) -> None:
+    with pytest.raises(CriuError, match=r"stays on its host.*Run the same image with podman") as caught:
+        engine_named("docker", FakeRunner(), proc)
+    assert not isinstance(caught.value, WorkloadNotFound), "it may well run here"
+
+
+def test_an_engine_that_nobody_knows_is_refused(proc: FakeProc) -> None:
+    with pytest.raises(CriuError, match="There is no engine lxc") as caught:
+        engine_named("lxc", FakeRunner(), proc)
+    assert caught.value.remedy == "Use one of process, crun, podman, runc."
+
+
+def test_an_engine_that_is_not_supported_is_noticed_by_any_of_its_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs = (str(tmp_path / "socket"), str(tmp_path / "program"))
+    monkeypatch.setattr(subject, "_SIGNS", {"docker": signs})
+    assert not has_unsupported("docker")
+    (tmp_path / "program").touch()
+    assert has_unsupported("docker")
+    assert sorted(UNSUPPORTED) == ["docker"]
+
+
+@pytest.mark.parametrize("module", ["preflight", "handoff_send", "handoff_receive"])
+def test_modules_document_every_engine(module: str) -> None:
+    documentation = importlib.import_module(f"ansible_collections.fleet.criu.plugins.modules.{module}").DOCUMENTATION
+    assert yaml.safe_load(documentation)["options"]["engine"]["choices"] == NAMES
