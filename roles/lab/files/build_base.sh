@@ -63,6 +63,7 @@ install_setup() {
     install -m 0755 "$here/base/lab-host-setup" "$partial/usr/local/sbin/lab-host-setup"
     install -m 0644 "$here/base/lab-host-setup.service" "$partial/etc/systemd/system/lab-host-setup.service"
     install -m 0644 "$here/base/sshd.conf" "$partial/etc/ssh/sshd_config.d/lab.conf"
+    install -D -m 0644 -t "$partial/etc/containers" "$here/base/containers.conf" "$here/base/storage.conf"
     systemctl --quiet --root="$partial" enable lab-host-setup.service
 }
 

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start or stop a lab workload as a container of an engine: runc, crun or podman.
+
+    lab_container.py start < SPECIFICATION
+    lab_container.py stop < SPECIFICATION
+
+The specification is that of lab_workload.py, and has also:
+
+    engine      runc, crun or podman
+    image       the name of podman's image, made from the root where there is none
+    volumes     named volumes of podman: name and mountpoint
+    tmpfs       mountpoints of tmpfs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import lab_workload
+
+BUNDLES = Path("/srv/bundles")
+
+Specification = dict[str, Any]
+
+
+def main() -> None:
+    specification = json.load(sys.stdin)
+    result = {"start": start, "stop": stop}[sys.argv[1]](specification)
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def start(workload: Specification) -> dict[str, object]:
+    if is_running(workload):
+        return {"changed": False}
+    lab_workload.make_root(workload)
+    if workload["engine"] == "podman":
+        start_with_podman(workload)
+    else:
+        start_bundle(workload)
+    return {"changed": True}
+
+
+def start_bundle(workload: Specification) -> None:
+    bundle = BUNDLES / workload["name"]
+    bundle.mkdir(parents=True, exist_ok=True)
+    (bundle / "config.json").unlink(missing_ok=True)
+    engine = workload["engine"]
+    run([engine, "spec"], cwd=bundle)
+    configuration = json.loads((bundle / "config.json").read_text())
+    process = configuration["process"]
+    process.update(terminal=False, args=workload["command"], cwd="/")
+    process["env"] = [f"{name}={value}" for name, value in lab_workload.ENVIRONMENT.items()]
+    configuration["root"] = {"path": workload["root"], "readonly": False}
+    configuration["hostname"] = workload["name"]
+    for mountpoint in workload["tmpfs"]:
+        lab_workload.inside(Path(workload["root"]), mountpoint).mkdir(parents=True, exist_ok=True)
+        mount = {"destination": mountpoint, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev"]}
+        configuration["mounts"].append(mount)
+    for bind in workload["binds"]:
+        options = ["bind", "ro" if bind.get("read_only") else "rw"]
+        mount = {"destination": bind["mountpoint"], "type": "bind", "source": bind["source"], "options": options}
+        configuration["mounts"].append(mount)
+    (bundle / "config.json").write_text(json.dumps(configuration, indent=2))
+    # The container keeps what it gets as its standard streams, and CRIU cannot find what lies outside of it.
+    log = bundle / "start.log"
+    argv = [engine, "--log", str(log), *root_of(workload), "run", "--detach", "--bundle", str(bundle), workload["name"]]
+    null = subprocess.DEVNULL
+    if subprocess.run(argv, stdin=null, stdout=null, stderr=null, check=False).returncode != 0:
+        sys.exit(f"lab_container: {workload['name']} did not start:\n{log.read_text()}")
+
+
+def start_with_podman(workload: Specification) -> None:
+    image = f"localhost/lab/{workload['image']}"
+    if run(["podman", "image", "exists", image], may_fail=True).returncode != 0:
+        make_image(workload, image)
+    argv = ["podman", "run", "--detach", "--name", workload["name"], "--network", "none"]
+    for mountpoint in workload["tmpfs"]:
+        argv += ["--tmpfs", mountpoint]
+    for volume in workload["volumes"]:
+        argv += ["--volume", f"{volume['name']}:{volume['mountpoint']}"]
+    for bind in workload["binds"]:
+        argv += ["--volume", f"{bind['source']}:{bind['mountpoint']}{':ro' if bind.get('read_only') else ''}"]
+    for name, value in lab_workload.ENVIRONMENT.items():
+        argv += ["--env", f"{name}={value}"]
+    run([*argv, image, *workload["command"]])
+
+
+def make_image(workload: Specification, image: str) -> None:
+    archive = Path("/run") / f"{workload['name']}.image.tar"
+    try:
+        run(["tar", "--directory", workload["root"], "--create", "--file", str(archive), "."])
+        run(["podman", "import", "--quiet", str(archive), image])
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def stop(workload: Specification) -> dict[str, object]:
+    changed = is_running(workload)
+    if workload["engine"] == "podman":
+        run(["podman", "rm", "--force", "--time", "0", workload["name"]], may_fail=True)
+    else:
+        run([workload["engine"], *root_of(workload), "delete", "--force", workload["name"]], may_fail=True)
+    for folder in (BUNDLES / workload["name"], Path(workload["root"])):
+        if folder.exists():
+            shutil.rmtree(folder)
+            changed = True
+    return {"changed": changed}
+
+
+def is_running(workload: Specification) -> bool:
+    if workload["engine"] == "podman":
+        shown = run(["podman", "inspect", "--format", "{{.State.Status}}", workload["name"]], may_fail=True)
+        return shown.stdout.strip() == "running"
+    shown = run([workload["engine"], *root_of(workload), "state", workload["name"]], may_fail=True)
+    return shown.returncode == 0 and json.loads(shown.stdout)["status"] == "running"
+
+
+def root_of(workload: Specification) -> list[str]:
+    # crun takes another folder for whoever has logged in than for a service.
+    return ["--root", "/run/crun"] if workload["engine"] == "crun" else []
+
+
+def run(argv: list[str], cwd: Path | None = None, may_fail: bool = False) -> subprocess.CompletedProcess[str]:
+    completed = subprocess.run(argv, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if completed.returncode != 0 and not may_fail:
+        sys.exit(f"lab_container: {' '.join(argv)}:\n{completed.stdout}{completed.stderr}")
+    return completed
+
+
+if __name__ == "__main__":
+    main()
