@@ -127,7 +127,7 @@ _value:
       elements: dict
       sample: [{"mountpoint": "/data", "kind": "external", "type": "directory", "fstype": "ext4",
                 "host_path": "/srv/data", "key": "/data", "path": "/mnt/ssd/srv/data", "rule": "prefix: /srv",
-                "data": "present", "device": null}]
+                "data": "present", "device": null, "create": null}]
     gaps:
       description: Everything that is missing or wrong, as far as it can be known without asking the target.
       type: list
@@ -150,6 +150,7 @@ _RULE_OPTIONS = {
     "device": {"type": "str"},
     "replace": {"type": "str"},
     "keep": {"type": "bool", "default": False},
+    "create": {"type": "dict"},
     "key": {"type": "str", "no_log": False},
     "workload": {"type": "str"},
 }

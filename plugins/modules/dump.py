@@ -40,6 +40,16 @@ options:
       - The name of the workload.
     type: str
     required: true
+  engine:
+    description:
+      - The engine that owns the workload. It dumps the container itself; its configuration, which may hold secrets, is
+        kept in the image set. Podman has more of a container than an image set, and is refused.
+    type: str
+    choices: [crun, docker, podman, runc]
+  container:
+    description:
+      - The name of the container. Needed with O(engine).
+    type: str
   pid:
     description:
       - The pid of the workload's init process, see M(fleet.criu.workload_info).
@@ -256,6 +266,7 @@ rc:
   sample: 1
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -263,11 +274,15 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
-from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, dump_workload
+from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import Dumped, DumpRequest, dump_workload
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import NAMES
+from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Leaving, require_image_sets
+from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
-from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner, SubprocessRunner
 
 
 def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -283,7 +298,11 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         criu_path=parameters["criu_path"],
         at_least_generation=parameters["at_least_generation"],
     )
-    dumped = dump_workload(request, Proc(), SubprocessRunner(), Generations(), check_mode)
+    proc, runner = Proc(), SubprocessRunner()
+    if parameters["engine"] is None:
+        dumped = dump_workload(request, proc, runner, Generations(), check_mode)
+    else:
+        dumped = _dump_container(request, _arguments.engine_of(parameters), proc, runner, check_mode)
     running = {"running": True, "images": None}
     after = {"running": request.leave_running, "images": str(request.images)}
     return {
@@ -295,6 +314,28 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         "size": dumped.manifest.size,
         "seconds": round(dumped.seconds, 3),
     }
+
+
+def _dump_container(
+    request: DumpRequest, wanted: Mapping[str, Any], proc: Proc, runner: Runner, check_mode: bool
+) -> Dumped:
+    require_image_sets(wanted["name"])
+    try:
+        leaving = Leaving(wanted, request.pid, runner, proc)
+    except WorkloadNotFound:  # an earlier dump may have taken it
+        return dump_workload(request, proc, runner, Generations(), check_mode)
+    criu = find_criu(runner, request.criu_path)
+    return dump_workload(
+        replace(request, own_mountpoints=leaving.own_mountpoints),
+        proc,
+        runner,
+        Generations(),
+        check_mode,
+        lambda options, stages: leaving.command(
+            request.images, options, criu, stages, waits=False, leave_running=request.leave_running
+        ),
+        {ENGINE: leaving.configuration()},
+    )
 
 
 def main() -> None:
@@ -318,7 +359,10 @@ def main() -> None:
             },
             "at_least_generation": {"type": "int", "default": 0},
             "timeout": {"type": "int"},
+            "engine": {"type": "str", "choices": NAMES},
+            "container": {"type": "str"},
         },
+        required_together=[_arguments.WORKLOAD_TOGETHER],
         mutually_exclusive=[("tcp_established", "tcp_close")],
         supports_check_mode=True,
     )

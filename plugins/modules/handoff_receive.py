@@ -111,6 +111,35 @@ options:
       - The folders that the source may fill, by the name that it uses for each. A missing one is made.
     type: dict
     default: {}
+  create:
+    description:
+      - What is to be made, as M(fleet.criu.mount_map) returned it in RV(fleet.criu.mount_map#module:to_create). What is
+        there already stays as it is.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The path. Its folder must exist.
+        type: str
+        required: true
+      type:
+        description: What it will be.
+        type: str
+        choices: [directory, file]
+        required: true
+      mode:
+        description: The mode in octal digits.
+        type: str
+        required: true
+      owner:
+        description: The name or number of the user that owns it.
+        type: str
+        default: root
+      group:
+        description: The name or number of the group that owns it.
+        type: str
+        default: root
   claims:
     description:
       - Paths that hold contents of O(workload) from now on, so that a later copy may replace them.
@@ -248,6 +277,18 @@ def main() -> None:
             "sources": {"type": "dict", "default": {}},
             "mount_map": _arguments.restore_map(),
             "folders": {"type": "dict", "default": {}},
+            "create": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "str", "required": True},
+                    "type": {"type": "str", "choices": ["directory", "file"], "required": True},
+                    "mode": {"type": "str", "required": True},
+                    "owner": {"type": "str", "default": "root"},
+                    "group": {"type": "str", "default": "root"},
+                },
+            },
             "claims": {"type": "list", "elements": "str", "default": []},
             "address": {"type": "str", "default": "::"},
             "port": {"type": "int", "default": 0},

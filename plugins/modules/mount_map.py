@@ -71,6 +71,12 @@ options:
         description: Use the same path as on the source.
         type: bool
         default: false
+      create:
+        description:
+          - What to make, empty, if the path is missing on the target and its contents are not copied. It has C(type)
+            (V(directory) or V(file)), C(mode) (octal, in quotes), and C(owner) and C(group), V(root) by default. The
+            folder that it lies in must exist. M(fleet.criu.handoff_receive) makes it, just before the move.
+        type: dict
       key:
         description: The key in the images. The default is the mountpoint.
         type: str
@@ -189,6 +195,12 @@ folders:
   returned: always
   type: dict
   sample: {"mount1": "/srv/fast/data"}
+to_create:
+  description: What O(rules[].create) asks for and is missing, for M(fleet.criu.handoff_receive).
+  returned: always
+  type: list
+  elements: dict
+  sample: [{"path": "/srv/fast/cache", "type": "directory", "mode": "0750", "owner": "root", "group": "root"}]
 unused_rules:
   description: The rules that decided about no mount of this workload.
   returned: always
@@ -225,6 +237,7 @@ def main() -> None:
                     "device": {"type": "str"},
                     "replace": {"type": "str"},
                     "keep": {"type": "bool", "default": False},
+                    "create": {"type": "dict"},
                     "key": {"type": "str", "no_log": False},
                     "workload": {"type": "str"},
                     "mount_ids": {"type": "list", "elements": "int"},

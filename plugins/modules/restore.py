@@ -40,6 +40,21 @@ options:
       - The folder on this host that becomes the workload's root.
     type: path
     required: true
+  engine:
+    description:
+      - The engine that owns the workload. It restores the container itself, and no unit is made.
+    type: str
+    choices: [crun, docker, podman, runc]
+  container:
+    description:
+      - The name of the container. Needed with O(engine).
+    type: str
+  sources:
+    description:
+      - With O(engine), the path on this host for each mountpoint that the container's configuration binds from its
+        host.
+    type: dict
+    default: {}
   mount_map:
     description:
       - The path for each key, see RV(fleet.criu.mount_map#module:restore_map).
@@ -195,12 +210,16 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, restore_workload
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import NAMES
+from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import Arriving, require_image_sets
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
-from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner, SubprocessRunner
 
 
 def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -216,6 +235,8 @@ def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         spent_generation=parameters["spent_generation"],
     )
     proc, runner, generations = Proc(), SubprocessRunner(), Generations()
+    if parameters["engine"] is not None:
+        return _restore_container(request, parameters, proc, runner, check_mode)
     restored = restore_workload(request, proc, runner, generations, check_only=True)
     name, wanted, unit = restored.manifest.workload.name, parameters["unit"], None
     if restored.pid is None and wanted != "":
@@ -225,6 +246,29 @@ def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             restored = restore_workload(replace(request, is_verified=True), proc, runner, generations)
         else:
             restored = revive(request, restored.manifest, unit, proc, runner)
+    return _result(restored, unit)
+
+
+def _restore_container(
+    request: RestoreRequest, parameters: Mapping[str, Any], proc: Proc, runner: Runner, check_mode: bool
+) -> dict[str, Any]:
+    require_image_sets(parameters["engine"])
+    wanted = {**_arguments.engine_of(parameters), "sources": parameters["sources"]}
+    restored = restore_workload(request, proc, runner, Generations(), check_only=True)
+    if restored.pid is None and not check_mode:
+        arriving = Arriving(restored.manifest.workload.name, wanted, runner, proc)
+        make_command = arriving.maker(request.images, request.root, find_criu(runner, request.criu_path))
+        verified = replace(request, is_verified=True)
+        try:
+            restored = restore_workload(verified, proc, runner, Generations(), make_command=make_command)
+        except CriuError:
+            arriving.remove()
+            raise
+    return _result(restored, None)
+
+
+def _result(restored: Restored, unit: str | None) -> dict[str, Any]:
+    name = restored.manifest.workload.name
     result = {
         "changed": restored.changed,
         "workload": name,
@@ -252,12 +296,16 @@ def main() -> None:
                 },
             },
             "pid_file": {"type": "path"},
+            "engine": {"type": "str", "choices": NAMES},
+            "container": {"type": "str"},
+            "sources": {"type": "dict", "default": {}},
             "unit": {"type": "str"},
             "allow_auto": {"type": "bool", "default": False},
             "allow_copy": {"type": "bool", "default": False},
             "spent_generation": {"type": "int", "default": 0},
         },
         mutually_exclusive=[("tcp_established", "tcp_close")],
+        required_together=[_arguments.WORKLOAD_TOGETHER],
         supports_check_mode=True,
     )
     run_module(module, restore)

@@ -38,7 +38,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     write_manifest,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
-from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, MakeCommand, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Identity,
     lives,
@@ -50,6 +50,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     CriuError,
     WorkloadNotFound,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._files import write_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys, make_keys
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import Owned, nested_problems, read_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import FATAL, SKIPPED, Auto, Settings
@@ -92,11 +93,18 @@ class Dumped:
 
 
 def dump_workload(
-    request: DumpRequest, proc: Proc, runner: Runner, generations: Generations, check_only: bool = False
+    request: DumpRequest,
+    proc: Proc,
+    runner: Runner,
+    generations: Generations,
+    check_only: bool = False,
+    make_command: MakeCommand | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> Dumped:
     """Dump the workload, unless an earlier dump did it and it is gone. Raises CriuError; then the workload runs on.
 
     `generations` is this host's record. A check tells the generation that the dump would have, and begins none.
+    `make_command` is for a workload whose engine dumps it; `beside` has more files for the image set, as JSON by name.
     """
     require_root()
     stat = proc.stat(request.pid)
@@ -122,7 +130,23 @@ def dump_workload(
     manifest = replace(manifest, generation=_begin_generation(request, generations))
     if request.replace and request.images.is_dir():
         remove_images(request.images)
-    return _dump(request, manifest, identity, criu, proc, runner)
+    how = make_command or (lambda options, stages: _criu_command(request, manifest, criu, options, stages))
+    return _dump(request, manifest, identity, how, beside or {}, proc, runner)
+
+
+def _criu_command(request: DumpRequest, manifest: Manifest, criu: Criu, options: Options, stages: Stages) -> Command:
+    argv = dump_command(
+        criu.path,
+        request.pid,
+        str(request.images),
+        manifest.root,
+        manifest.mount_map,
+        options,
+        request.leave_running,
+        stages.script,
+        legacy=criu.is_legacy,
+    )
+    return Command(argv)
 
 
 def plan_dump(request: DumpRequest, identity: Identity, criu: Criu, proc: Proc, runner: Runner) -> Manifest:
@@ -242,7 +266,13 @@ def _require_replaceable(request: DumpRequest, identity: Identity, proc: Proc) -
 
 
 def _dump(
-    request: DumpRequest, manifest: Manifest, identity: Identity, criu: Criu, proc: Proc, runner: Runner
+    request: DumpRequest,
+    manifest: Manifest,
+    identity: Identity,
+    make_command: MakeCommand,
+    beside: Mapping[str, Any],
+    proc: Proc,
+    runner: Runner,
 ) -> Dumped:
     # The manifest is written in CRIU's post-dump stage, when all images are there and the tasks still are: there is no
     # moment with neither a workload nor a complete image set.
@@ -253,23 +283,15 @@ def _dump(
         nonlocal manifest
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         manifest = replace(manifest, created=now, files=digests(request.images))
+        for name, value in beside.items():
+            write_json(request.images / name, value)
         write_manifest(request.images, manifest)
 
     try:
         with Stages({POST_DUMP: complete}) as stages:
-            argv = dump_command(
-                criu.path,
-                identity.pid,
-                str(request.images),
-                manifest.root,
-                manifest.mount_map,
-                Options.from_dict(manifest.options),
-                request.leave_running,
-                stages.script,
-                legacy=criu.is_legacy,
-            )
+            command = make_command(Options.from_dict(manifest.options), stages)
             started = time.monotonic()
-            completed = runner(Command(argv), stages.serve)
+            completed = runner(command, stages.serve)
             seconds = time.monotonic() - started
             if stages.refusal is not None:
                 raise CriuError(

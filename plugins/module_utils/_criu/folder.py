@@ -21,7 +21,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 _MNT_DETACH = 2
 
 # What a failed attempt leaves for a person to read; it does not keep the next attempt out.
-_OWN_NAME = re.compile(r".*[.](img|log)\Z|stats-[a-z]+\Z|[.]?manifest[.]json|restored[.]json\Z")
+_OWN_NAME = re.compile(r".*[.](img|log)\Z|stats-[a-z]+\Z|[.]?manifest[.]json|(restored|engine|descriptors)[.]json\Z")
 _LOGS = frozenset({DUMP_LOG, RESTORE_LOG})
 
 

@@ -23,7 +23,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     verify_files,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
-from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, MakeCommand, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
     Identity,
@@ -37,9 +37,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_device_of, is_same_file, read_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
-
-# What restores a workload, with these options, and asks at these stages.
-MakeCommand = Callable[[Options, Stages], Command]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Callable, Mapping
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
+
 POST_DUMP = "post-dump"
 POST_RESTORE = "post-restore"
 
@@ -46,6 +49,8 @@ exit 1
 """
 
 Answer = Callable[[int], None]
+# What dumps or restores a workload, with these options, and asks at these stages.
+MakeCommand = Callable[[Options, "Stages"], Command]
 
 
 class Stages:

@@ -108,6 +108,8 @@ class Engine(ABC):
     name = ""
     # Images that the engine wants to see before it begins; the real ones take their place.
     placeholders: Sequence[str] = ()
+    # Whether all that makes a container is in its image set, so that it can be restored from that, now or later.
+    keeps_image_sets = True
     # The engine's own word for it, for people.
     removes_by = "delete"
 

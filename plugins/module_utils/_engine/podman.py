@@ -54,6 +54,8 @@ class Podman(Engine):
     name = "podman"
     placeholders = (_INVENTORY,)
     removes_by = "rm"
+    # What was changed in the container and its volumes are not in it.
+    keeps_image_sets = False
 
     def is_present(self) -> bool:
         return shutil.which("podman") is not None

@@ -16,7 +16,7 @@ from typing import Any, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu
-from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import Stages
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import MakeCommand, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     BUNDLES,
     RUNNING,
@@ -25,9 +25,15 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     Copy,
     Engine,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import ENGINES, engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import make_stand_in
-from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, CriuMissing, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._errors import (
+    BadImageSet,
+    CriuError,
+    CriuMissing,
+    WorkloadNotFound,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
@@ -123,6 +129,19 @@ class Arriving:
         arrival = Arrival(self._workload, self.name, configuration, self._sources, images, root, BUNDLES, options)
         return _with_stand_in(self.engine, self.engine.restore(arrival), criu, options, stages, waits)
 
+    def maker(self, images: Path, root: str, criu: Criu) -> MakeCommand:
+        """What makes the command for an image set that is complete; the configuration lies in it."""
+        try:
+            configuration = read_json(images / ENGINE)
+        except (OSError, ValueError) as error:
+            raise BadImageSet(
+                f"{images} is not the image set of a container: {ENGINE} cannot be read ({error}).",
+                "Name the folder of a dump that was made with the same engine.",
+            ) from error
+        return lambda options, stages: self.command(
+            configuration, images, root or None, options, criu, stages, waits=False
+        )
+
     def folders(self) -> dict[str, str]:
         """Where this host has what the engine keeps itself, once the engine waits for the images."""
         return self.engine.folders(self.name)
@@ -141,6 +160,16 @@ class Arriving:
             f"{self.engine.name} has a container {self.name} here already ({found.state}).",
             f"If nobody needs it, remove it: {self.engine.name} {self.engine.removes_by} {self.name}.",
             {"container": found.as_dict()},
+        )
+
+
+def require_image_sets(name: str) -> None:
+    """Raises CriuError if an engine's containers are more than an image set."""
+    if name in ENGINES and not ENGINES[name].keeps_image_sets:
+        raise CriuError(
+            f"An image set is not all that makes a container of {name}: what was changed in it and its volumes are not "
+            "in the images.",
+            f"Move it while it runs (migrate), or use {name}'s own checkpoint and restore.",
         )
 
 

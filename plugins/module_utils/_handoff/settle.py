@@ -325,16 +325,13 @@ class _TargetPlace(_Place):
 
     def _restore_container(self, request: RestoreRequest) -> Restored:
         arriving = Arriving(self.workload, self.engine, self.runner, self.proc)
-        configuration = read_json(self.images / ENGINE)
         criu = find_criu(self.runner, request.criu_path)
         return restore_workload(
             replace(request, is_verified=True),
             self.proc,
             self.runner,
             Generations(),
-            make_command=lambda options, stages: arriving.command(
-                configuration, self.images, request.root or None, options, criu, stages, waits=False
-            ),
+            make_command=arriving.maker(self.images, request.root, criu),
         )
 
     def _free_unit(self) -> str | None:

@@ -36,6 +36,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     runtime_folder,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation, create
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
 _ARM_SECONDS = 30.0
@@ -59,6 +60,8 @@ def arm(request: ReceiveRequest, runner: Runner) -> tuple[int, str]:
     unit, unit_properties = _unit_for(request, runner)
     for path in request.folders.values():
         Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for entry in request.create:
+        create(entry["path"], Creation.parse({name: value for name, value in entry.items() if name != "path"}))
     if request.claims:
         Contents().claim(request.claims, request.workload)
     write_json(folder / REQUEST, asdict(request))

@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import Callable, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
     DIRECTORY,
@@ -70,11 +71,24 @@ def _check_path(entry: Entry) -> Gap | None:
         reason = f"{path} is a {found}, but the workload has a {expected} mounted here"
         return Gap("wrong_type", mountpoint, reason, f"Replace it by a {expected}, or correct the rule ({entry.rule}).")
     parent = str(Path(path).parent)
+    if entry.create is not None:
+        return _check_creation(entry, entry.create, expected, parent)
     if entry.data != SYNC:
         remedy = f"Create it with its contents, correct the rule ({entry.rule}), or have it copied (data: sync)."
         return Gap("missing_path", mountpoint, f"{path} does not exist", remedy)
     if path_type(parent) != DIRECTORY:
         reason = f"{path} is to be filled by a copy, but the folder {parent} does not exist"
+        return Gap("missing_parent", mountpoint, reason, f"Create {parent}, or correct the rule ({entry.rule}).")
+    return None
+
+
+def _check_creation(entry: Entry, creation: Creation, expected: str, parent: str) -> Gap | None:
+    path, mountpoint = entry.path, entry.mount.mountpoint
+    if creation.type != expected:
+        reason = f"{path} is to be made as a {creation.type}, but the workload has a {expected} mounted here"
+        return Gap("wrong_type", mountpoint, reason, f"Correct 'create' in the rule ({entry.rule}).")
+    if path_type(parent) != DIRECTORY:
+        reason = f"{path} is to be made, but the folder {parent} does not exist"
         return Gap("missing_parent", mountpoint, reason, f"Create {parent}, or correct the rule ({entry.rule}).")
     return None
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import check_plan
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import check_plan, path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.hazards import find_hazards, with_severities
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
@@ -87,5 +87,10 @@ def _result(plan: Plan) -> dict[str, Any]:
         "hazards": [gap.as_dict() for gap in plan.gaps if gap.severity == WARNING],
         "copies": plan.copies,
         "folders": plan.folders,
+        "to_create": [
+            {"path": entry.path, **entry.create.as_dict()}
+            for entry in plan.entries
+            if entry.create is not None and path_type(entry.path) is None
+        ],
         "unused_rules": list(plan.unused_rules),
     }

@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, problem
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import Rule, decide
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, PRIVATE_FILE_SYSTEMS, ROOT
@@ -89,6 +90,7 @@ class Entry:
     rule: str
     data: str
     device: str | None = None
+    create: Creation | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The entry in plain JSON types."""
@@ -103,6 +105,7 @@ class Entry:
             "rule": self.rule,
             "data": self.data,
             "device": self.device,
+            "create": self.create.as_dict() if self.create is not None else None,
         }
 
 
@@ -278,7 +281,8 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
                 "Write 'source' instead of 'device' in the rule.",
             )
         )
-    draft.entries.append(Entry(mount, key, path, str(rule), data, device))
+    creation = rule.create if data != SYNC and device is None else None
+    draft.entries.append(Entry(mount, key, path, str(rule), data, device, creation))
 
 
 def _no_rule(mount: Mount) -> Gap:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadRule
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, problem, relative
 
 _OUTCOMES = {
@@ -26,7 +27,7 @@ class Rule:
     """One rule: exactly one of `mountpoint`, `prefix` and `select` says which mounts, the rest says what of them.
 
     `device` is a block device of the target whose file system is mounted anew. `mount_ids` are the mounts that `select`
-    was true for; the expression itself is evaluated elsewhere.
+    was true for; the expression itself is evaluated elsewhere. `create` says what may be made where nothing is.
     """
 
     mountpoint: str | None = None
@@ -39,6 +40,7 @@ class Rule:
     key: str | None = None
     workload: str | None = None
     mount_ids: frozenset[int] | None = None
+    create: Creation | None = None
 
     def target_path(self, host_path: str | None) -> str | None:
         """The path on the target, for a mount whose root is at `host_path` on the source; None if it has none."""
@@ -131,7 +133,11 @@ def _parse_rule(entry: Mapping[str, Any], number: int) -> Rule:
         if reason is not None:
             raise _bad(entry, number, f"its '{name}' cannot be used as a path: {reason}")
     mount_ids = given.pop("mount_ids", None)
-    return Rule(**given, mount_ids=None if mount_ids is None else frozenset(mount_ids))
+    try:
+        creation = Creation.parse(given.pop("create")) if "create" in given else None
+    except ValueError as error:
+        raise _bad(entry, number, str(error)) from error
+    return Rule(**given, mount_ids=None if mount_ids is None else frozenset(mount_ids), create=creation)
 
 
 def _bad(entry: Mapping[str, Any], number: int, reason: str) -> BadRule:

@@ -65,7 +65,7 @@ def present_contents(map_entries: Sequence[Mapping[str, Any]], path_name: str, e
     return {
         entry["mountpoint"]: summarize(entry[path_name], effort)
         for entry in map_entries
-        if entry["data"] == PRESENT and entry["kind"] == EXTERNAL and entry.get(path_name)
+        if entry["data"] == PRESENT and entry["kind"] == EXTERNAL and entry.get(path_name) and not entry.get("create")
     }
 
 

@@ -77,7 +77,9 @@ def test_a_name_that_is_none_is_refused_before_anything_is_made(agents: Agents) 
 
 def test_the_target_is_armed_and_says_where_it_listens(agents: Agents, tmp_path: Path) -> None:
     folders = {"k1": str(tmp_path / "a" / "b")}
-    request = replace(RECEIVE, folders=folders, claims=["/srv/data"])
+    owners = {"owner": str(os.getuid()), "group": str(os.getgid())}
+    made = {"path": str(tmp_path / "made"), "type": "directory", "mode": "0750", **owners}
+    request = replace(RECEIVE, folders=folders, claims=["/srv/data"], create=[made])
     agents.states.insert(0, state())
     port, pem = arm(request, SubprocessRunner())
     folder = agents.runtime / "h1.target"
@@ -91,6 +93,7 @@ def test_the_target_is_armed_and_says_where_it_listens(agents: Agents, tmp_path:
     assert (folder / "request.json").stat().st_mode & 0o777 == 0o600
     assert Path(folders["k1"]).stat().st_mode & 0o777 == 0o700
     assert Contents().belongs_to("/srv/data", "redis")
+    assert (tmp_path / "made").stat().st_mode & 0o7777 == 0o750
 
 
 def test_with_systemd_the_target_has_a_unit_of_the_workload_s(agents: Agents) -> None:
@@ -107,7 +110,10 @@ def test_a_receiver_whose_engine_owns_the_workload_has_a_unit_of_its_own(agents:
     agents.with_systemd = True
     agents.problem = "The unit criu-redis.service is active here."  # of no interest: the workload does not go there
     request = replace(
-        RECEIVE, claims=["/srv/d"], engine={"name": "podman", "container": "redis", "sources": {"/d": "/srv/d"}}
+        RECEIVE,
+        claims=["/srv/d"],
+        create=[],
+        engine={"name": "podman", "container": "redis", "sources": {"/d": "/srv/d"}},
     )
     arm(request, SubprocessRunner())
     ((_install, _folder), (_start, folder, _module, unit, properties)) = agents.events

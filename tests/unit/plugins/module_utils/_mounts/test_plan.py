@@ -71,6 +71,7 @@ def test_an_entry_in_plain_types_has_all_that_a_person_wants_to_see() -> None:
             "rule": "mountpoint: /data",
             "data": "shared",
             "device": None,
+            "create": None,
         }
     ]
 
