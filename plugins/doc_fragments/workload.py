@@ -29,15 +29,4 @@ options:
       - The exact and whole command line of the workload's init process, argument by argument.
     type: list
     elements: str
-  container:
-    description:
-      - The name of the container, as O(engine) knows it. Needed with O(engine), and the other way round.
-    type: str
-  engine:
-    description:
-      - Who owns the container. An engine checkpoints and restores its containers itself, so that it does not lose track
-        of them.
-      - V(docker) is known and refused, with the way out.
-    type: str
-    choices: [crun, docker, podman, runc]
 """

@@ -20,9 +20,13 @@ def workload() -> dict[str, Any]:
         "pid_file": {"type": "path"},
         "unit": {"type": "str"},
         "command": {"type": "list", "elements": "str"},
-        "container": {"type": "str"},
-        "engine": {"type": "str", "choices": NAMES},
+        **engine(),
     }
+
+
+def engine() -> dict[str, Any]:
+    """A container: the fragment `engine`. Both or none are given, see WORKLOAD_TOGETHER."""
+    return {"engine": {"type": "str", "choices": NAMES}, "container": {"type": "str"}}
 
 
 def criu() -> dict[str, Any]:
@@ -90,8 +94,7 @@ def handoff() -> dict[str, Any]:
         "hooks": {"type": "dict", "default": {}},
         "pid_file": {"type": "path"},
         "criu_path": {"type": "path"},
-        "engine": {"type": "str", "choices": NAMES},
-        "container": {"type": "str"},
+        **engine(),
     }
 
 

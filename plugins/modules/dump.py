@@ -20,10 +20,13 @@ description:
     so it can only be revived as a copy.
   - If O(images) already has the image set of this workload from this boot of this host, and the workload is gone,
     nothing is done.
+  - A container is dumped by its engine. Its configuration, which may hold secrets, is kept in the image set. Podman has
+    more of a container than an image set, and is refused.
 author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.engine
   - fleet.criu.criu
 attributes:
   check_mode:
@@ -40,16 +43,6 @@ options:
       - The name of the workload.
     type: str
     required: true
-  engine:
-    description:
-      - The engine that owns the workload. It dumps the container itself; its configuration, which may hold secrets, is
-        kept in the image set. Podman has more of a container than an image set, and is refused.
-    type: str
-    choices: [crun, docker, podman, runc]
-  container:
-    description:
-      - The name of the container. Needed with O(engine).
-    type: str
   pid:
     description:
       - The pid of the workload's init process, see M(fleet.criu.workload_info).
@@ -277,7 +270,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Op
 from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import Dumped, DumpRequest, dump_workload
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import NAMES
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Leaving, require_image_sets
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
@@ -359,8 +351,7 @@ def main() -> None:
             },
             "at_least_generation": {"type": "int", "default": 0},
             "timeout": {"type": "int"},
-            "engine": {"type": "str", "choices": NAMES},
-            "container": {"type": "str"},
+            **_arguments.engine(),
         },
         required_together=[_arguments.WORKLOAD_TOGETHER],
         mutually_exclusive=[("tcp_established", "tcp_close")],

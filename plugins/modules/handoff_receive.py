@@ -14,12 +14,15 @@ description:
     source of this one handoff gets into, checks the map and the root once more when the source is there, takes images
     and files, and restores the workload up to the point where nothing runs yet. It lets it run only when the source
     says so.
+  - If the workload has an engine, that begins its restore before the freeze and waits for the images, so whatever it
+    does not like it says while the workload still runs at the source.
   - If the source is lost before that, nothing runs here and nothing ever will by this handoff.
   - Where systemd runs, the workload lives in a unit of its own afterwards.
 author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.engine
 attributes:
   check_mode:
     support: full
@@ -71,16 +74,6 @@ options:
         engine makes one itself.
     type: path
     default: ""
-  engine:
-    description:
-      - The engine that owns the workload, on both hosts. It begins its restore before the freeze and waits for the
-        images, so whatever it does not like it says while the workload still runs at the source.
-    type: str
-    choices: [crun, docker, podman, runc]
-  container:
-    description:
-      - The name of the container. Needed with O(engine).
-    type: str
   sources:
     description:
       - With O(engine), the path on this host for each mountpoint that the container's configuration binds from its

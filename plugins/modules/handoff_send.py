@@ -20,6 +20,7 @@ author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.engine
 attributes:
   check_mode:
     support: full
@@ -143,15 +144,6 @@ options:
       - Commands at named moments, as in M(fleet.criu.handoff_receive).
     type: dict
     default: {}
-  engine:
-    description:
-      - The engine that owns the workload. It dumps the container itself.
-    type: str
-    choices: [crun, docker, podman, runc]
-  container:
-    description:
-      - The name of the container. Needed with O(engine).
-    type: str
   pid_file:
     description:
       - A file with the workload's pid, which is removed when it does not run here any more.

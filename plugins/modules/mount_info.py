@@ -17,6 +17,7 @@ author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.engine
   - fleet.criu.workload
 attributes:
   check_mode:

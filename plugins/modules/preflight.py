@@ -57,6 +57,7 @@ author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.engine
 attributes:
   check_mode:
     support: full
@@ -156,15 +157,6 @@ options:
       - The systemd unit on the target that the workload is to live in; see M(fleet.criu.handoff_receive). By default it
         is C(criu-WORKLOAD.service), by O(workload). Needed with O(state=check) for V(owner_unit).
     type: str
-  engine:
-    description:
-      - The engine that owns the workload, for O(state=describe).
-    type: str
-    choices: [crun, docker, podman, runc]
-  container:
-    description:
-      - The name of the container. Needed with O(engine).
-    type: str
   skip:
     description:
       - The names of checks that are not to be done.
@@ -259,7 +251,7 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import NAMES
+from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.checks import (
@@ -310,12 +302,11 @@ def main() -> None:
             "compression": {"type": "str", "choices": ["none", "zstd", "lz4"], "default": "none"},
             "address": {"type": "str"},
             "unit": {"type": "str"},
-            "engine": {"type": "str", "choices": NAMES},
-            "container": {"type": "str"},
+            **_arguments.engine(),
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on_problems": {"type": "bool", "default": True},
         },
-        required_together=[("engine", "container")],
+        required_together=[_arguments.WORKLOAD_TOGETHER],
         required_if=[("state", "describe", ["pid"]), ("state", "check", ["source"])],
         supports_check_mode=True,
     )

@@ -25,6 +25,7 @@ author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.engine
   - fleet.criu.criu
 attributes:
   check_mode:
@@ -40,15 +41,6 @@ options:
       - The folder on this host that becomes the workload's root.
     type: path
     required: true
-  engine:
-    description:
-      - The engine that owns the workload. It restores the container itself, and no unit is made.
-    type: str
-    choices: [crun, docker, podman, runc]
-  container:
-    description:
-      - The name of the container. Needed with O(engine).
-    type: str
   sources:
     description:
       - With O(engine), the path on this host for each mountpoint that the container's configuration binds from its
@@ -213,7 +205,6 @@ from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import NAMES
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import Arriving, require_image_sets
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
@@ -296,8 +287,7 @@ def main() -> None:
                 },
             },
             "pid_file": {"type": "path"},
-            "engine": {"type": "str", "choices": NAMES},
-            "container": {"type": "str"},
+            **_arguments.engine(),
             "sources": {"type": "dict", "default": {}},
             "unit": {"type": "str"},
             "allow_auto": {"type": "bool", "default": False},

@@ -11,13 +11,14 @@ short_description: Find a workload on a host and describe it
 version_added: 0.1.0
 description:
   - Finds the init process of a workload by pid, pid file, systemd unit, exact command line, or by engine and container.
-  - With none of them it lists every container of every engine on the host: one ad-hoc command discovers a fleet.
+  - With none of them it lists every container of every engine on the host, so one ad-hoc command discovers a fleet.
   - Tells which generations of it this host knows, see M(fleet.criu.dump).
   - Tells its root folder on the host, which namespaces are its own, and how much memory a dump has to write.
 author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.engine
   - fleet.criu.workload
 attributes:
   check_mode:

@@ -73,7 +73,7 @@ def main(criu: str, configuration: str, stages: str) -> None:
     if kind in (_DUMP, _RESTORE):
         os.environ["CRIU_CONFIG_FILE"] = configuration
     if kind in (_DUMP, _RESTORE) and stages and not wait_for_answer(Path(stages), READY, os.getpid()):
-        sys.exit(1)
+        os._exit(1)
     os.execv(criu, [criu, *sys.argv[1:]])
 
 

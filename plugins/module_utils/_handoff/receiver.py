@@ -13,7 +13,6 @@ import datetime
 import os
 import signal
 import threading
-import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +42,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
-from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages, given_answer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Standby
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import READY
@@ -55,6 +54,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import R
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, Listener
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Decompressor, require
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.engine_restore import EngineRestore
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Store, read_frames
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import TARGET, Journal
@@ -88,7 +88,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
 _STREAM_SECONDS = 60.0
 _END_SECONDS = 10.0
 _STANDBY_SECONDS = 60.0
-_ENGINE_END_SECONDS = 15.0
 _SILENCE_SECONDS = 3600.0
 
 _AT_REST = frozenset({Target.RUNNING, Target.FAILED, Target.DROPPED, Target.CLEARED})
@@ -155,11 +154,8 @@ class Receiver:
         self._standby: Standby | None = None
         self._manifest: Manifest | None = None
         self._checksums: Mapping[str, Any] | None = None
-        self._arriving: Arriving | None = None
+        self._engine: EngineRestore | None = None
         self._configuration: Mapping[str, Any] = {}
-        self._engine_runs = False
-        self._engine_is_ready = False
-        self._engine_ended_with: Completed | None = None
         self._has_all = request.transport == SHARED
         self._has_manifest = False
         self._writing: threading.Thread | None = None
@@ -388,8 +384,7 @@ class Receiver:
                 self._loop.watch(self._decompressor, self._frames)
 
     def _folders(self) -> dict[str, str]:
-        made = self._arriving.folders() if self._arriving is not None and self._engine_is_ready else {}
-        return {**self._request.folders, **made}
+        return {**self._request.folders, **(self._engine.folders() if self._engine is not None else {})}
 
     def _copied(self, _result: Any, error: Exception | None) -> None:
         if error is None:
@@ -421,61 +416,34 @@ class Receiver:
         if self._stages is None or self._manifest is None:
             raise AssertionError
         check_paths(self._restore_request, self._manifest)
-        self._arriving = Arriving(self._request.workload, self._request.engine, self._runner, self._proc)
+        arriving = Arriving(self._request.workload, self._request.engine, self._runner, self._proc)
+        self._engine = EngineRestore(arriving, self._loop, self._stages, self._runner, self._fail)
         options = restore_options(self._restore_request, self._manifest)
         root = self._request.root or None
-        command = self._arriving.command(
+        command = arriving.command(
             self._configuration, self._images, root, options, self._criu, self._stages, waits=True
         )
         if self._store is not None:
-            for name in self._arriving.engine.placeholders:
+            for name in arriving.engine.placeholders:
                 self._store.expect(name)
         # With the images it may be needed once more, if we die.
         write_json(self._images / ENGINE, dict(self._configuration))
-        self._engine_runs = True
-        self._loop.in_background(lambda: self._runner(command), self._engine_ended)
-
-    def _engine_ended(self, completed: Completed | None, error: Exception | None) -> None:
-        self._engine_runs = False
-        self._engine_ended_with = completed or Completed(1, "", str(error))
-        if self._state is Target.RECEIVING and self._arriving is not None:
-            said = (self._engine_ended_with.stderr or self._engine_ended_with.stdout).strip()[-1000:]
-            self._fail(
-                CriuError(
-                    f"{self._arriving.engine.name} cannot take the container {self._arriving.name}: {said}",
-                    "The container runs on at the source. Mend what is wrong here, and start the handoff again.",
-                )
-            )
+        self._engine.begin(command)
 
     def _engine_waits(self) -> None:
-        # It has done all that it can do without the images.
-        self._engine_is_ready = True
-        if self._control is None:
+        if self._control is None or self._engine is None:
             raise AssertionError
+        self._engine.is_ready = True
         try:
             self._control.send(Message("prepared"))
         except LinkLost as error:
             self._fail(error)
 
-    def _run_engine(self) -> Completed:
-        if self._stages is None:
-            raise AssertionError
-        self._stages.answer(READY, True)
-        while self._engine_runs:
-            self._turn()
-        return self._engine_ended_with or Completed(1)
-
     def _leave_engine(self) -> None:
-        # Nothing runs here: what the engine has made so far must not be in the way of another attempt.
-        if self._stages is None or self._arriving is None:
+        if self._engine is None:
             return
-        if given_answer(self._stages.folder, READY) is None:
-            self._stages.answer(READY, False)
-        until = time.monotonic() + _ENGINE_END_SECONDS
-        while self._engine_runs and time.monotonic() < until:
-            self._loop.turn(0.1)
         try:
-            self._arriving.remove()
+            self._engine.undo()
         except CriuError as error:
             self._note(error)
 
@@ -549,8 +517,8 @@ class Receiver:
             raise AssertionError
         request = self._restore_request
         remove_log(self._images / RESTORE_LOG)
-        if self._arriving is not None:
-            return self._run_engine()
+        if self._engine is not None:
+            return self._engine.let_go(self._turn)
         asked = restore_request(request.root, request.restore_map, options)
         if asked is not None and self._standby is not None and self._standby.is_ready:
             completed = self._standby.restore(asked, self._turn)

@@ -13,8 +13,11 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._engine import discover as subject
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Bind, Container, Engine
 from ansible_collections.fleet.criu.plugins.module_utils._engine.discover import discover
+from ansible_collections.fleet.criu.plugins.module_utils._engine.runc import Runc
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc, FakeRunner
+from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._engine.test_oci import Bench
 
 PID = 42
 
@@ -121,3 +124,14 @@ def test_an_engine_that_is_not_supported_is_listed_with_the_reason(
     (docker,) = found(proc, monkeypatch)["engines"]
     assert (docker["name"], docker["is_supported"]) == ("docker", False)
     assert "podman" in docker["problem"]
+
+
+def test_a_container_without_a_bundle_hides_no_other(tmp_path: Path, monkeypatch: Any) -> None:
+    bench = Bench(Runc, tmp_path, monkeypatch)
+    bench.runner.answers["runc", "--version"] = Completed(0, "runc 1.2\n")
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr(subject, "ENGINES", {"runc": Runc})
+    monkeypatch.setattr(subject, "has_unsupported", lambda name: False)
+    bench.list([bench.row(), bench.row(id="old", bundle="/gone")])
+    found = discover(bench.runner, bench.proc)
+    assert [each["name"] for each in found["workloads"]] == ["web", "old"]

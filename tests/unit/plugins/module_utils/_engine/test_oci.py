@@ -79,9 +79,10 @@ class Bench:
     def configure(self, configuration: dict[str, Any]) -> None:
         (self.bundle / "config.json").write_text(json.dumps(configuration))
 
-    def remember(self, is_systemd: bool = False, descriptors: Any = DESCRIPTORS) -> None:
+    def remember(self, is_systemd: bool = False, descriptors: Any = ()) -> None:
         folder = self.root / "web"
         folder.mkdir(exist_ok=True)
+        descriptors = DESCRIPTORS if descriptors == () else descriptors
         # What the two keep: runc a JSON object of its own, crun JSON in a text of its JSON.
         state = {"external_descriptors": descriptors, "config": {"cgroups": {"Systemd": is_systemd}}}
         (folder / "state.json").write_text(json.dumps(state))
@@ -482,3 +483,22 @@ def test_the_root_is_replaced_only_if_there_is_another() -> None:
     assert remapped(CONFIGURATION, sources, None)["root"] == {"path": "rootfs", "readonly": True}
     assert remapped(CONFIGURATION, sources, "/box")["root"] == {"path": "/box", "readonly": True}
     assert remapped({}, sources, "/box") == {"root": {"path": "/box"}}
+
+
+@pytest.mark.parametrize("kind", [Runc, Crun])
+def test_systemd_gets_no_path_for_its_control_group(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With --systemd-cgroup it must be SLICE:PREFIX:NAME, or empty for the default by the container's name.
+    bench = Bench(kind, tmp_path, monkeypatch)
+    bench.configure(changed(cgroupsPath=""))
+    bench.remember(is_systemd=True)
+    path = bench.engine.configuration(bench.web())["config.json"]["linux"].get("cgroupsPath", "")
+    assert path == "" or path.count(":") == 2
+
+
+@pytest.mark.parametrize("kind", [Runc, Crun])
+def test_a_state_that_is_gone_is_an_error_of_ours(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(kind, tmp_path, monkeypatch)
+    for name in ("state.json", "status"):
+        (bench.root / "web" / name).unlink()
+    with pytest.raises(CriuError):
+        bench.engine.configuration(bench.web())

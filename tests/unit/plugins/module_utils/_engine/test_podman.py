@@ -101,7 +101,7 @@ class Bench:
         (self.bundle / "config.json").write_text(json.dumps(self.specification))
 
     def store(self, text: str | None = STORED_TEXT, identifier: str = IDENTIFIER) -> None:
-        with closing(sqlite3.connect(self.graph / "db.sql")) as database, database:
+        with closing(sqlite3.connect(self.graph / "db.sql", isolation_level=None)) as database:
             database.execute("CREATE TABLE ContainerConfig (ID TEXT, Name TEXT, JSON TEXT)")
             database.execute("INSERT INTO ContainerConfig VALUES (?, 'web', ?)", (identifier, text))
 
@@ -506,3 +506,29 @@ def test_a_container_that_podman_cannot_remove_is_told(bench: Bench) -> None:
     bench.runner.answers["podman", "rm"] = Completed(125, "", "Error: it is busy\n")
     with pytest.raises(CommandFailed, match="it is busy"):
         bench.engine.remove("web")
+
+
+def test_a_container_that_was_never_started_has_no_bundle_and_hides_no_other(bench: Bench) -> None:
+    bench.row["State"] = {"Status": "created", "Pid": 0}
+    del bench.row["OCIConfigPath"], bench.row["OCIRuntime"]
+    assert [(each.name, each.state) for each in bench.engine.containers()] == [("web", "created")]
+
+
+def test_the_beginning_of_another_container_s_identifier_is_not_its_name(bench: Bench) -> None:
+    # What podman does with "4f" if there is a container with the ID 4f4f... (LookupContainer).
+    bench.runner.answers["podman", "container", "exists", "4f"] = Completed(0)
+    with pytest.raises(WorkloadNotFound):
+        bench.engine.find("4f")
+    bench.engine.remove("4f")
+    assert [argv for argv in bench.asked("rm") if argv[-1] == "4f"] == []
+
+
+def test_podman_cannot_pass_on_how_control_groups_are_restored(bench: Bench) -> None:
+    with pytest.raises(CriuError, match="manage_cgroups"):
+        bench.engine.checkpoint(bench.web(), bench.images, Options(manage_cgroups="strict"))
+
+
+def test_a_real_checkpoint_folder_of_podman_s_own_is_said_so(bench: Bench) -> None:
+    (bench.bundle / "checkpoint").mkdir()
+    with pytest.raises(CriuError):
+        bench.engine.checkpoint(bench.web(), bench.images, Options())

@@ -55,11 +55,12 @@ class Bench:
     def arriving(self) -> Arriving:
         return Arriving("redis", WANTED, self.runner, self.proc)
 
-    def arrive(self, arriving: Arriving, criu: Criu = NEW, configuration: Mapping[str, Any] = CONFIGURATION) -> Any:
-        return arriving.command(configuration, self.images, "/srv/box", Options(), criu, self.stages, waits=True)
+    def arrive(self, arriving: Arriving, criu: Criu = NEW, configuration: Mapping[str, Any] | None = None) -> Any:
+        given = CONFIGURATION if configuration is None else configuration
+        return arriving.command(given, self.images, "/srv/box", Options(), criu, self.stages, waits=True)
 
-    def leave(self, wanted: Mapping[str, Any] = WANTED, pid: int | None = PID) -> None:
-        remove_leftovers(wanted, pid, self.runner, self.proc)
+    def leave(self, wanted: Mapping[str, Any] | None = None, pid: int | None = PID) -> None:
+        remove_leftovers(wanted or WANTED, pid, self.runner, self.proc)
 
     def book(self) -> list[str]:
         path = self.engine.folder / "book"

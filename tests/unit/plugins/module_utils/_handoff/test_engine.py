@@ -20,6 +20,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.tests.unit import playing_engine
 from ansible_collections.fleet.criu.tests.unit.fake_engine import FakeEngine
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import (
@@ -433,3 +434,52 @@ def test_a_source_in_doubt_is_removed_by_the_settlement(engines: Engines) -> Non
     assert not engines.images.exists(), "images hold memory"
     assert engines.containers(SOURCE) == {}
     assert engines.containers(TARGET) == {"redis": ("running", RESTORED)}
+
+
+def test_storage_that_both_have_is_written_by_the_engine(engines: Engines) -> None:
+    pair = engines.pair
+    pair.ask(SOURCE, transport="shared", images=str(pair.images))
+    pair.ask(TARGET, transport="shared", keep_images=True)
+    pair.run()
+    assert pair.lives() == MOVED, logs(pair)
+    verify_files(pair.images, read_manifest(pair.images))
+    assert pair.source.result()["image_bytes"] == 300_018
+
+
+def test_a_criu_at_the_source_that_is_too_old_is_found_before_the_freeze(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = engines.pair
+    call = type(pair.source).__call__
+
+    def old(host: Any, command: Any, while_running: Any = None) -> Completed:
+        if list(command.argv) == [str(pair.source.criu), "--version"]:
+            return Completed(0, "Version: 3.18\n")
+        return call(host, command, while_running)
+
+    monkeypatch.setattr(type(pair.source), "__call__", old)
+    pair.run()
+    assert "does not run an action script" in expect_back(engines)["reason"]
+    assert "freezing" not in pair.source.steps()
+
+
+def test_the_settlement_removes_no_container_that_the_engine_has_not_made(engines: Engines) -> None:
+    # The receiver dies before it has come to its engine; somebody's stopped container has the name.
+    pair = engines.pair
+    playing_engine.put(engines.at[TARGET].folder, "redis", "exited", 0)
+    pair.arm()
+    pair.stop(TARGET, 9)
+    pair.wait()
+    assert pair.settle(TARGET, Outcome.BACK).outcome is Outcome.NOT_RUN
+    assert engines.containers(TARGET) == {"redis": ("exited", 0)}
+
+
+def test_the_settlement_removes_no_folder_that_the_sender_has_not_made(engines: Engines) -> None:
+    pair = engines.pair
+    engines.images.mkdir()
+    (engines.images / "pages-1.img").write_text("of another image set")
+    pair.run()
+    assert "is not empty" in pair.source.result()["reason"]
+    assert (engines.images / "pages-1.img").exists()
+    assert pair.settle_both() == (Outcome.BACK, Outcome.NOT_RUN)
+    assert (engines.images / "pages-1.img").exists()

@@ -121,7 +121,8 @@ def test_what_an_engine_makes_again_itself_needs_nobody_s_care(tmp_path: Path, r
     for mountpoint in ("/", "/data"):
         mount = found[mountpoint]
         assert (mount["kind"], mount["verdict"]) == ("engine", "engine")
-        assert "the engine makes it again" in mount["reason"] == mount["verdict_reason"]
+        assert "the engine makes it again" in mount["reason"]
+        assert mount["reason"] == mount["verdict_reason"]
         assert "configured" not in mount
     assert found["/tmp"]["kind"] == "internal"
     assert read(tmp_path / "x", root, *DATA_AND_TMP)["/data"]["kind"] == "external"
