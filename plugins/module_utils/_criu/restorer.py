@@ -10,6 +10,7 @@ dies then, the task waits there for ever. /proc/PID/syscall (proc(5)) has the pr
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Iterator
 
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
@@ -32,10 +33,23 @@ def is_in_restorer(pid: int, proc: Proc) -> bool:
 def find_restoring(images: Path, proc: Proc) -> int | None:
     """The pid of a CRIU that restores from this folder, or of one that standby.py has started for it; None without.
 
-    CRIU that was asked by messages calls itself `restore --rpc -D FOLDER` as soon as it was.
+    CRIU that was asked by messages calls itself `restore --rpc -D FOLDER` as soon as it was. What it restores is called
+    the same until it has its own name; so whoever has a pid namespace of its own is not CRIU.
     """
+    return next((pid for pid in _named_so(images, proc) if _is_in_our_pid_namespace(pid, proc)), None)
+
+
+def find_half_restored(images: Path, proc: Proc) -> list[int]:
+    """Tasks with a pid namespace of their own that CRIU had begun to restore from this folder."""
+    return [pid for pid in _named_so(images, proc) if not _is_in_our_pid_namespace(pid, proc)]
+
+
+def _named_so(images: Path, proc: Proc) -> Iterator[int]:
     for stat in proc.stats():
         words = [word for part in proc.command(stat.pid) for word in part.split(" ")]
         if str(images) in words and ("restore" in words or "swrk" in words):
-            return stat.pid
-    return None
+            yield stat.pid
+
+
+def _is_in_our_pid_namespace(pid: int, proc: Proc) -> bool:
+    return proc.namespace(pid, "pid") == proc.namespace("self", "pid")

@@ -9,6 +9,7 @@ may be done again at any time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -21,7 +22,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import rem
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED, read_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring, is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import (
+    find_half_restored,
+    find_restoring,
+    is_in_restorer,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     POST_DUMP,
     POST_RESTORE,
@@ -267,12 +272,14 @@ class _TargetPlace(_Place):
 
     def wait_for_criu(self) -> None:
         # It is about to let its copy go or to kill it; only then is there something to see.
-        if self.wait_until(lambda: find_restoring(self.images, self.proc) is None):
-            return
-        pid = find_restoring(self.images, self.proc)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            self.wait_until(lambda: find_restoring(self.images, self.proc) is None)
+        if not self.wait_until(lambda: find_restoring(self.images, self.proc) is None):
+            pid = find_restoring(self.images, self.proc)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                self.wait_until(lambda: find_restoring(self.images, self.proc) is None)
+        for pid in find_half_restored(self.images, self.proc):  # nobody is left who could go on with them
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _copy(self) -> Copy:
         identity = self.identity()

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring, is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import (
+    find_half_restored,
+    find_restoring,
+    is_in_restorer,
+)
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc
 
 PID = 42
@@ -75,5 +79,16 @@ def test_a_task_that_runs_or_cannot_be_read_is_not_in_it(proc: FakeProc, line: s
     ],
 )
 def test_a_criu_that_restores_is_known_by_its_folder(proc: FakeProc, command: list[str], is_it: bool) -> None:
-    proc.add(43, command=command)
+    proc.add(43, command=command, own_namespaces=())
     assert find_restoring(Path("/dev/shm/i"), proc) == (43 if is_it else None)
+
+
+def test_what_criu_restores_is_not_taken_for_criu(proc: FakeProc) -> None:
+    # Until CRIU gives a task its own name it has that of CRIU, whose child it is.
+    title = ["restore --rpc -D /dev/shm/i"]
+    for pid, own in ((43, ("pid",)), (44, ()), (45, ("mnt", "pid"))):
+        proc.add(pid, command=title, own_namespaces=own)
+    assert find_restoring(Path("/dev/shm/i"), proc) == 44
+    assert sorted(find_half_restored(Path("/dev/shm/i"), proc)) == [43, 45]
+    proc.remove(44)
+    assert find_restoring(Path("/dev/shm/i"), proc) is None

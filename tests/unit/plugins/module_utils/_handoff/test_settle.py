@@ -576,7 +576,7 @@ def test_images_that_are_all_there_is_come_to_life_by_the_engine(target: Left, m
 def criu(target: Left) -> int:
     pid = RESTORED + 1
     command = ["/usr/sbin/criu", "restore", "--restore-detached", "--images-dir", str(target.pair.images)]
-    target.host.proc.add(pid, command)
+    target.host.proc.add(pid, command, own_namespaces=())
     return pid
 
 
@@ -601,6 +601,20 @@ def test_if_criu_ends_in_the_last_moment_nobody_is_killed(target: Left, monkeypa
     monkeypatch.setattr(subject, "_PATIENCE", -1.0)
     monkeypatch.setattr(subject, "find_restoring", lambda images, proc: next(seen, None))
     assert target.settle(UNKNOWN).outcome is NOT_RUN
+
+
+def test_what_a_criu_that_died_has_half_restored_is_killed_at_once(
+    target: Left, criu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "_PATIENCE", 0.0)
+    monkeypatch.setattr(subject, "find_restoring", lambda images, proc: None)
+    monkeypatch.setattr(subject, "find_half_restored", lambda images, proc: [criu])
+    target.journal(*COMPLETE)
+    target.put_images()
+    target.settle(UNKNOWN, check_only=True)
+    assert target.host.state(criu) == "S"
+    assert target.settle(UNKNOWN).outcome is NOT_RUN
+    assert target.host.state(criu) == ""
 
 
 @pytest.mark.parametrize("other", [["criu", "dump"], ["criu", "restore", "--images-dir", "/elsewhere"], ["vi"]])
