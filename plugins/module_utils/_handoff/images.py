@@ -37,6 +37,8 @@ _IMAGE_OF_THE_HOST = "cpuinfo.img"
 _MEMORY = "pages-"
 _PIPE_BYTES = 1 << 20
 _MOST_IMAGES = 65535
+# Others must have their turn too.
+_MOST_FRAMES_AT_ONCE = 32
 _F_SETPIPE_SZ = 1031  # fcntl(2); Python has a name for it since 3.10
 
 # Most images are small: what is sent at once, so that it is encrypted, sent and received as one.
@@ -120,22 +122,38 @@ class _Frames:
 
 
 class FolderCapture(_Frames):
-    """The source's end for CRIU that an engine has started, which cannot stream: sends the images of a folder."""
+    """The source's end for CRIU that an engine has started, which cannot stream: sends the images of a folder.
+
+    Memory is sent while CRIU writes it: it only ever appends to those images.
+    """
 
     def __init__(self, folder: Path, write: Writer) -> None:
         super().__init__(write)
         self._folder = folder
+        self._growing: dict[str, tuple[int, int]] = {}
 
     @property
     def has_begun(self) -> bool:
         """Whether CRIU writes images of the workload, which it does not before all tasks are frozen."""
         return any(name != _IMAGE_OF_THE_HOST for name in self._image_names())
 
-    def finish(self, _seconds: float) -> None:
-        """Send all images. CRIU has closed every one by then."""
+    def advance(self) -> bool:
+        """Send some of the memory that was written since. Says whether there was any."""
+        has_sent = False
         for name in self._image_names():
-            number = self._begin_image(name)
-            descriptor = os.open(str(self._folder / name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            if name.startswith(_MEMORY):
+                number, descriptor = self._growing.get(name) or self._begin(name)
+                for _turn in range(_MOST_FRAMES_AT_ONCE):
+                    if not self._send_read(descriptor, number):
+                        break
+                    has_sent = True
+        return has_sent
+
+    def finish(self, _seconds: float) -> None:
+        """Send all that is left. CRIU has closed every image by then."""
+        for name in self._image_names():
+            number, descriptor = self._growing.get(name) or self._begin(name)
+            del self._growing[name]
             try:
                 while self._send_read(descriptor, number):
                     pass
@@ -145,7 +163,16 @@ class FolderCapture(_Frames):
         self._send_all_sent()
 
     def close(self) -> None:
-        """Stop sending; there is nothing to stop."""
+        """Stop sending."""
+        for _number, descriptor in self._growing.values():
+            os.close(descriptor)
+        self._growing.clear()
+
+    def _begin(self, name: str) -> tuple[int, int]:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(str(self._folder / name), flags)
+        self._growing[name] = self._begin_image(name), descriptor
+        return self._growing[name]
 
     def _image_names(self) -> list[str]:
         try:

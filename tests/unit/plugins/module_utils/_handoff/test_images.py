@@ -453,6 +453,42 @@ def test_the_images_of_a_folder_come_out_at_the_other_side(dump: Path, store: St
     capture.close()
 
 
+def test_memory_is_sent_while_it_is_written(dump: Path, store: Store, folder: Path) -> None:
+    sent = bytearray()
+    capture = FolderCapture(dump, sent.extend)
+    assert not capture.advance()
+    (dump / "core-1.img").write_text("registers")
+    assert not capture.advance(), "it may still be written anew"
+    with (dump / "pages-1.img").open("wb", buffering=0) as pages:
+        pages.write(b"a" * 200_000)
+        assert capture.advance()
+        assert capture.sent_bytes == 200_000
+        assert len(sent) > 200_000
+        assert not capture.advance()
+        pages.write(b"b" * 100_000)
+        assert capture.advance()
+        (dump / "pages-2.img").write_bytes(b"c" * 10)
+        assert capture.advance()
+        pages.write(b"d" * 10)
+    (dump / "inventory.img").write_text("inventory")
+    capture.finish(0.0)
+    assert put(store, bytes(sent))
+    assert (folder / "pages-1.img").read_bytes() == b"a" * 200_000 + b"b" * 100_000 + b"d" * 10
+    assert (folder / "pages-2.img").read_bytes() == b"c" * 10
+    store.check(capture.checksums)
+    assert capture.sent_bytes == 300_038
+
+
+def test_what_is_sent_in_part_is_closed_at_the_end(dump: Path) -> None:
+    capture = FolderCapture(dump, bytearray().extend)
+    (dump / "pages-1.img").write_bytes(b"memory")
+    before = len(os.listdir("/proc/self/fd"))
+    capture.advance()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    capture.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_folder_without_the_last_image_is_not_all(dump: Path) -> None:
     (dump / "core-1.img").write_text("registers")
     sent = bytearray()
