@@ -9,6 +9,9 @@ dies then, the task waits there for ever. /proc/PID/syscall (proc(5)) has the pr
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 from typing import Iterator
 
@@ -42,6 +45,13 @@ def find_restoring(images: Path, proc: Proc) -> int | None:
 def find_half_restored(images: Path, proc: Proc) -> list[int]:
     """Tasks with a pid namespace of their own that CRIU had begun to restore from this folder."""
     return [pid for pid in _named_so(images, proc) if not _is_in_our_pid_namespace(pid, proc)]
+
+
+def kill_half_restored(images: Path, proc: Proc) -> None:
+    """Kill what `find_half_restored` gives. For who knows that its CRIU is dead: nobody can go on with them."""
+    for pid in find_half_restored(images, proc):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _named_so(images: Path, proc: Proc) -> Iterator[int]:

@@ -45,6 +45,7 @@ _BOOTSTRAP = "; ".join(
     ]
 )
 _LONGEST_MESSAGE = 1 << 20
+_LOOK_SECONDS = 0.1
 _PIECE = 16 << 20
 _FAILED = 1
 # CRIU ended before it came to its first stage. It has made no task by then, so that it may be tried in another way.
@@ -128,7 +129,7 @@ def main(criu: str, stages_folder: str, stages: str, images: str, memory: str) -
     with ours:
         with theirs:
             try:
-                subprocess.Popen(
+                process = subprocess.Popen(
                     # The name says what for, in the list of processes, before CRIU gives itself a better one.
                     [f"criu {images}", "swrk", str(theirs.fileno())],
                     executable=criu,
@@ -147,7 +148,7 @@ def main(criu: str, stages_folder: str, stages: str, images: str, memory: str) -
         request = sys.stdin.buffer.read()
         if not request:
             return _NOTHING_DONE  # nobody needs it any more
-        return _serve(ours, request, Path(stages_folder), stages.split(","))
+        return _serve(ours, process, request, Path(stages_folder), stages.split(","))
 
 
 def _make_room(size: int) -> list[mmap.mmap]:
@@ -170,12 +171,14 @@ def _available_bytes() -> int:
     return 0
 
 
-def _serve(connection: socket.socket, request: bytes, folder: Path, stages: list[str]) -> int:
+def _serve(
+    connection: socket.socket, process: subprocess.Popen[bytes], request: bytes, folder: Path, stages: list[str]
+) -> int:
     has_begun = False
     try:
         connection.send(request)
         while True:
-            data = connection.recv(_LONGEST_MESSAGE)
+            data = _receive(connection, process)
             if not data:  # CRIU was killed
                 return _FAILED if has_begun else _NOTHING_DONE
             has_begun = True
@@ -187,3 +190,11 @@ def _serve(connection: socket.socket, request: bytes, folder: Path, stages: list
             connection.send(stage_answer(go_on))
     except OSError:
         return _FAILED if has_begun else _NOTHING_DONE
+
+
+def _receive(connection: socket.socket, process: subprocess.Popen[bytes]) -> bytes:
+    # When CRIU is dead, what it had begun to restore may still hold its end of the connection.
+    while not select.select([connection], [], [], _LOOK_SECONDS)[0]:
+        if process.poll() is not None and not select.select([connection], [], [], 0)[0]:
+            return b""
+    return connection.recv(_LONGEST_MESSAGE)

@@ -417,7 +417,9 @@ class Receiver:
             raise AssertionError
         check_paths(self._restore_request, self._manifest)
         arriving = Arriving(self._request.workload, self._request.engine, self._runner, self._proc)
-        self._engine = EngineRestore(arriving, self._loop, self._stages, self._runner, self._fail)
+        self._engine = EngineRestore(
+            arriving, self._images, self._loop, self._stages, self._runner, self._proc, self._fail
+        )
         options = restore_options(self._restore_request, self._manifest)
         root = self._request.root or None
         command = arriving.command(

@@ -9,7 +9,6 @@ may be done again at any time.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -23,9 +22,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED, read_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import (
-    find_half_restored,
     find_restoring,
     is_in_restorer,
+    kill_half_restored,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     POST_DUMP,
@@ -277,9 +276,7 @@ class _TargetPlace(_Place):
             if pid is not None:
                 os.kill(pid, signal.SIGKILL)
                 self.wait_until(lambda: find_restoring(self.images, self.proc) is None)
-        for pid in find_half_restored(self.images, self.proc):  # nobody is left who could go on with them
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_half_restored(self.images, self.proc)
 
     def _copy(self) -> Copy:
         identity = self.identity()

@@ -26,6 +26,7 @@ PROGRAM = """#!{python} -IS
 import os, socket, sys
 assert sys.argv[1] == "swrk"
 connection = socket.socket(fileno=int(sys.argv[2]))
+os.set_inheritable(connection.fileno(), True)
 request = connection.recv(1 << 20)
 if not request:
     sys.exit(3)
@@ -35,6 +36,8 @@ with open(images + "/request", "wb") as stream:
 told = open(images + "/told", "w")
 for stage in ("setup-namespaces", "post-restore", "pre-resume", "post-resume"):
     if stage == "{dies_at}":
+        if {leaves_a_task} and os.fork() == 0:
+            os.execv("/bin/sleep", ["sleep", "20"])
         os.kill(os.getpid(), 9)
     name = stage.encode()
     notify = b"\\x0a" + bytes([len(name)]) + name + b"\\x10\\x2a"
@@ -54,11 +57,11 @@ REQUEST = restore_request("/srv", [{"key": "data", "path": "/mnt"}], Options()) 
 class Bench:
     """A standby with a program that plays CRIU, and the stages that it asks at."""
 
-    def __init__(self, folder: Path, dies_at: str = "") -> None:
+    def __init__(self, folder: Path, dies_at: str = "", leaves_a_task: bool = False) -> None:
         self.images = folder / "images"
         self.images.mkdir()
         self.program = folder / "criu"
-        self.program.write_text(PROGRAM.format(python=sys.executable, dies_at=dies_at))
+        self.program.write_text(PROGRAM.format(python=sys.executable, dies_at=dies_at, leaves_a_task=leaves_a_task))
         self.program.chmod(0o755)
         self.is_dead = False
         self.stages = Stages({POST_RESTORE: lambda pid: None}, folder / "stages").__enter__()
@@ -196,3 +199,16 @@ def test_without_us_criu_goes_on_only_if_it_was_told_to(bench: Bench, was_told: 
     assert (bench.standby._process.wait(10) == 0) is was_told
     last = ["post-restore True", "pre-resume True", "post-resume True"] if was_told else ["post-restore False"]
     assert bench.told() == ["setup-namespaces True", *last]
+
+
+def test_a_criu_that_dies_is_noticed_though_what_it_has_begun_to_restore_lives(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, dies_at="pre-resume", leaves_a_task=True)
+    try:
+        bench.standby.wait(10.0)
+        before = time.monotonic()
+        completed = bench.standby.restore(REQUEST, bench.answering(True))
+        assert completed is not None
+        assert completed.returncode == 1
+        assert time.monotonic() - before < 5.0
+    finally:
+        bench.close()

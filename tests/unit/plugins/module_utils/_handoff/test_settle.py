@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu import restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import digests, manifest_of, write_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
@@ -608,7 +609,7 @@ def test_what_a_criu_that_died_has_half_restored_is_killed_at_once(
 ) -> None:
     monkeypatch.setattr(subject, "_PATIENCE", 0.0)
     monkeypatch.setattr(subject, "find_restoring", lambda images, proc: None)
-    monkeypatch.setattr(subject, "find_half_restored", lambda images, proc: [criu])
+    monkeypatch.setattr(restorer, "find_half_restored", lambda images, proc: [criu])
     target.journal(*COMPLETE)
     target.put_images()
     target.settle(UNKNOWN, check_only=True)
