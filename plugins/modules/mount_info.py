@@ -217,10 +217,12 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
+from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Container, Engine
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
     find,
     require_own_mount_namespace,
+    running_container,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
@@ -231,8 +233,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 
 
 def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    proc = Proc()
-    pid = find(Description.from_dict(parameters), proc, SubprocessRunner()).pid
+    proc, runner = Proc(), SubprocessRunner()
+    if parameters["container"] is None:
+        pid, owned = find(Description.from_dict(parameters), proc, runner).pid, None
+    else:
+        engine = engine_named(parameters["engine"], runner, proc)
+        container = running_container(engine, parameters["container"])
+        pid, owned = container.pid, _owned(engine, container)
     require_own_mount_namespace(pid, proc)
     auto = Auto(parameters["external_shared"], parameters["external_masters"])
     settings = Settings(
@@ -242,19 +249,14 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         skipped=frozenset(parameters["skip_mnt"]),
         enabled_file_systems=frozenset(parameters["enable_fs"]),
     )
-    mounts = read_mounts(pid, proc, settings, _owned(parameters, proc))
+    mounts = read_mounts(pid, proc, settings, owned)
     own_keys = {mount["mountpoint"]: mount["mountpoint"] for mount in mounts if mount["kind"] == EXTERNAL}
     nested = nested_problems(pid, proc, replace(settings, keys={**own_keys, **settings.keys}))
     return {"pid": pid, "mounts": mounts, "nested": nested}
 
 
-def _owned(parameters: Mapping[str, Any], proc: Proc) -> Owned | None:
-    if parameters["container"] is None:
-        return None
-    engine = engine_named(parameters["engine"], SubprocessRunner(), proc)
-    container = engine.find(parameters["container"])
-    bound = frozenset(bind.destination for bind in container.binds)
-    return Owned(engine.own_mountpoints(container), bound)
+def _owned(engine: Engine, container: Container) -> Owned:
+    return Owned(engine.own_mountpoints(container), frozenset(bind.destination for bind in container.binds))
 
 
 def main() -> None:

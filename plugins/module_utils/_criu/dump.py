@@ -130,11 +130,12 @@ def dump_workload(
     manifest = replace(manifest, generation=_begin_generation(request, generations))
     if request.replace and request.images.is_dir():
         remove_images(request.images)
-    how = make_command or (lambda options, stages: _criu_command(request, manifest, criu, options, stages))
+    how = make_command or (lambda options, stages: criu_dump(request, manifest, criu, options, stages))
     return _dump(request, manifest, identity, how, beside or {}, proc, runner)
 
 
-def _criu_command(request: DumpRequest, manifest: Manifest, criu: Criu, options: Options, stages: Stages) -> Command:
+def criu_dump(request: DumpRequest, manifest: Manifest, criu: Criu, options: Options, stages: Stages) -> Command:
+    """CRIU's own dump of a workload that no engine owns, planned as this manifest; it asks at these stages."""
     argv = dump_command(
         criu.path,
         request.pid,

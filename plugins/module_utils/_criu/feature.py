@@ -22,6 +22,8 @@ MINIMUM_VERSION = (1, 3)
 EXTERNAL_VERSION = (2, 8)
 # The first version that takes `--network-lock skip`.
 SKIP_LOCK_VERSION = (3, 19)
+# Since then CRIU runs the scripts of its configuration files for an engine too.
+ENGINE_VERSION = (3, 19)
 
 # Feature names of `criu check --feature`, and what cannot be done without each.
 FEATURES = {

@@ -106,11 +106,12 @@ def restore_workload(
     _check_auto(request, manifest)
     if check_only:
         return Restored(None, True, manifest)
-    how = make_command or (lambda options, stages: _criu_command(request, criu, options, stages))
+    how = make_command or (lambda options, stages: criu_restore(request, criu, options, stages))
     return _restore(request, manifest, how, proc, runner, generations, before_run, stages_folder)
 
 
-def _criu_command(request: RestoreRequest, criu: Criu, options: Options, stages: Stages) -> Command:
+def criu_restore(request: RestoreRequest, criu: Criu, options: Options, stages: Stages) -> Command:
+    """CRIU's own restore of a workload that no engine owns; it asks at these stages."""
     argv = restore_command(
         criu.path,
         str(request.images),

@@ -23,9 +23,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 
 RUNNING = "running"
 
-# Where the copies of bundles are made; engines need them as long as the container lives.
-BUNDLES = Path("/var/lib/fleet.criu/bundles")
-
 _QUERY_SECONDS = 60.0
 
 # What every engine passes on to CRIU, and what stand_in.py gives to it. Everything else is the engine's own choice.
@@ -76,8 +73,8 @@ class Arrival:
     """What the container `name` of a workload is to become at the target.
 
     `configuration` is what `Engine.configuration` gave at the source, `sources` has the path on this host for each
-    destination, `images` is the folder that the images will be in, `root` the container's root unless the engine has
-    one of its own, and `bundles` where bundles are made.
+    destination, `images` is the folder that the images will be in, and `root` the container's root unless the
+    engine has one of its own.
     """
 
     workload: str
@@ -86,7 +83,6 @@ class Arrival:
     sources: Mapping[str, str]
     images: Path
     root: str | None
-    bundles: Path
     options: Options = field(default_factory=Options)
 
 

@@ -17,7 +17,6 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
-    BUNDLES,
     RUNNING,
     Arrival,
     Bind,
@@ -27,9 +26,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import OTHER
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
 
 CONFIGURATION = "config.json"
+
+# Where the copies of bundles are made; a runtime needs them as long as the container lives.
+BUNDLES = Path("/var/lib/fleet.criu/bundles")
 
 # What the engines read of their standard streams, beside the images.
 _DESCRIPTORS = "descriptors.json"
@@ -102,14 +106,12 @@ class OciRuntime(Engine):
             if os.path.isdir(os.path.join(root, name)):
                 self.ask([self.name, "--root", root, "delete", "--force", name], may_fail=True)
         # Its environment may be a secret.
-        shutil.rmtree(str(BUNDLES / f"{self.name}-{name}"), ignore_errors=True)
+        shutil.rmtree(str(self._bundle_of(name)), ignore_errors=True)
 
     def own_mountpoints(self, container: Container) -> frozenset[str]:
         configuration = self._configuration_of(container)
-        mounts = configuration.get("mounts") or []
-        linux = configuration.get("linux") or {}
-        hidden = [*(linux.get("maskedPaths") or []), *(linux.get("readonlyPaths") or [])]
-        return frozenset([*(mount["destination"] for mount in mounts if not _is_bind(mount)), *hidden])
+        made = [mount["destination"] for mount in configuration.get("mounts") or [] if not _is_bind(mount)]
+        return frozenset([*made, *hidden_paths(configuration)])
 
     def problems(self, container: Container) -> list[str]:
         found = []
@@ -124,7 +126,7 @@ class OciRuntime(Engine):
             )
             return found
         for bind in container.binds:
-            if not os.path.isdir(bind.source) and not os.path.isfile(bind.source) and os.path.exists(bind.source):
+            if path_type(bind.source) == OTHER:
                 found.append(
                     f"{bind.destination} is bound from {bind.source}, which is a socket, a pipe or a device: what is "
                     "at its other end cannot be moved. Take the bind out of the container's configuration"
@@ -228,10 +230,13 @@ class OciRuntime(Engine):
         if not _NAME.match(arrival.name) or arrival.name in (".", ".."):
             raise CriuError(f"{arrival.name!r} cannot be the name of a container.", "Use letters, digits and _+.-")
         configuration = remapped(arrival.configuration[CONFIGURATION], arrival.sources, arrival.root)
-        bundle = arrival.bundles / f"{self.name}-{arrival.name}"
+        bundle = self._bundle_of(arrival.name)
         bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_json(bundle / CONFIGURATION, configuration)
         return bundle
+
+    def _bundle_of(self, name: str) -> Path:
+        return BUNDLES / f"{self.name}-{name}"
 
     def _flags(self, options: Options) -> list[str]:
         flags = [
@@ -246,6 +251,12 @@ class OciRuntime(Engine):
         ]
         mode = options.manage_cgroups or self.default_cgroups_mode
         return [*flags, *(["--manage-cgroups-mode", mode] if mode else [])]
+
+
+def hidden_paths(configuration: Mapping[str, Any]) -> list[str]:
+    """What a runtime covers or makes read-only, with mounts that are in no list of mounts."""
+    linux = configuration.get("linux") or {}
+    return [*(linux.get("maskedPaths") or []), *(linux.get("readonlyPaths") or [])]
 
 
 def remapped(configuration: Mapping[str, Any], sources: Mapping[str, str], root: str | None) -> dict[str, Any]:

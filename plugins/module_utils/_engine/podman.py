@@ -30,11 +30,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     Engine,
     require_passed_on,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._engine.oci import remapped
+from ansible_collections.fleet.criu.plugins.module_utils._engine.oci import hidden_paths, remapped
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
-from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import DIRECTORY, FILE
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
 # The names in podman's archives.
 _CONFIGURATION, _SPECIFICATION, _CHECKPOINT = "config.dump", "spec.dump", "checkpoint"
@@ -56,6 +59,11 @@ class Podman(Engine):
     removes_by = "rm"
     # What was changed in the container and its volumes are not in it.
     keeps_image_sets = False
+
+    def __init__(self, runner: Runner, proc: Proc) -> None:
+        super().__init__(runner, proc)
+        # What podman has said last of each container: to ask costs a tenth of a second.
+        self._rows: dict[str, dict[str, Any]] = {}
 
     def is_present(self) -> bool:
         return shutil.which("podman") is not None
@@ -91,7 +99,7 @@ class Podman(Engine):
             "cgroup_manager": information["host"]["cgroupManager"],
         }
         if container is not None:
-            image = self._inspect([container.name])[0]["Image"]
+            image = self._row(container)["Image"]
             return {**common, "runtime": container.runtime, "image": container.image, "image_id": image}
         return {
             **common,
@@ -109,22 +117,21 @@ class Podman(Engine):
 
     def own_mountpoints(self, container: Container) -> frozenset[str]:
         specification = _specification(container)
-        linux = specification.get("linux") or {}
         bound = {bind.destination for bind in container.binds if bind.volume is None}
         made = [
             mount["destination"] for mount in specification.get("mounts") or [] if mount["destination"] not in bound
         ]
-        return frozenset(["/", *made, *(linux.get("maskedPaths") or []), *(linux.get("readonlyPaths") or [])])
+        return frozenset(["/", *made, *hidden_paths(specification)])
 
     def problems(self, container: Container) -> list[str]:
         if container.state != RUNNING:
             return [f"the container {container.name} is {container.state}, and only what runs can be moved. Start it"]
-        row = self._inspect([container.name])[0]
+        row = self._row(container)
         found = [
             f"{bind.destination} is bound from {bind.source}, which is a socket, a pipe or a device: what is at its "
             "other end cannot be moved. Start the container without it"
             for bind in container.binds
-            if not os.path.isdir(bind.source) and not os.path.isfile(bind.source)
+            if path_type(bind.source) not in (DIRECTORY, FILE)
         ]
         network = row["HostConfig"]["NetworkMode"]
         for is_so, reason in (
@@ -221,7 +228,11 @@ class Podman(Engine):
 
     def _inspect(self, names: Sequence[str]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.ask_json(["podman", "container", "inspect", *names])
+        self._rows.update({row["Id"]: row for row in rows})
         return rows
+
+    def _row(self, container: Container) -> dict[str, Any]:
+        return self._rows.get(container.identifier) or self._inspect([container.identifier])[0]
 
     def _stored_configuration(self, container: Container) -> dict[str, Any]:
         # Podman writes it into an archive, but tells nobody before. It is one row of its database.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Container, Engine
 from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     AmbiguousWorkload,
@@ -115,6 +116,17 @@ def require_own_mount_namespace(pid: int, proc: Proc) -> None:
         )
 
 
+def running_container(engine: Engine, name: str) -> Container:
+    """The container with this name, if it has processes. Raises WorkloadNotFound."""
+    container = engine.find(name)
+    if container.pid == 0:
+        raise WorkloadNotFound(
+            f"The {container.engine} container {name} does not run here: it is {container.state}.",
+            "Start it, or look for it on another host.",
+        )
+    return container
+
+
 def describe(identity: Identity, proc: Proc) -> dict[str, Any]:
     """What is to be known of a workload, in plain JSON types; see the return values of the module workload_info."""
     tree = proc.tree(identity.pid)
@@ -151,7 +163,7 @@ def _find_pid(description: Description, proc: Proc, runner: Runner) -> int:
     if description.unit is not None:
         return _pid_of_unit(description.unit, runner)
     if description.container is not None:
-        return _pid_of_container(description, proc, runner)
+        return running_container(engine_named(str(description.engine), runner, proc), description.container).pid
     return _pid_of_command(list(description.command or ()), proc)
 
 
@@ -193,16 +205,6 @@ def _pid_of_unit(unit: str, runner: Runner) -> int:
             "Check the unit's name and that it is active.",
         )
     return int(pid)
-
-
-def _pid_of_container(description: Description, proc: Proc, runner: Runner) -> int:
-    container = engine_named(str(description.engine), runner, proc).find(str(description.container))
-    if container.pid == 0:
-        raise WorkloadNotFound(
-            f"The {description.engine} container {description.container} does not run here: it is {container.state}.",
-            "Start it, or look for it on another host.",
-        )
-    return container.pid
 
 
 def _pid_of_command(command: Sequence[str], proc: Proc) -> int:

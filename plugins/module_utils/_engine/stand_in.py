@@ -69,11 +69,10 @@ def make_stand_in(
 
 def main(criu: str, configuration: str, stages: str) -> None:
     """Be the stand-in: wait if there is something to wait for, then become CRIU."""
-    kind = _asked(sys.argv)
-    if kind in (_DUMP, _RESTORE):
+    if _asked(sys.argv) in (_DUMP, _RESTORE):
+        if stages and not wait_for_answer(Path(stages), READY, os.getpid()):
+            os._exit(1)
         os.environ["CRIU_CONFIG_FILE"] = configuration
-    if kind in (_DUMP, _RESTORE) and stages and not wait_for_answer(Path(stages), READY, os.getpid()):
-        os._exit(1)
     os.execv(criu, [criu, *sys.argv[1:]])
 
 

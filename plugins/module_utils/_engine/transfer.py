@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
-from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import ENGINE_VERSION, Criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import MakeCommand, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
-    BUNDLES,
     RUNNING,
     Arrival,
     Container,
@@ -39,9 +38,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 
 # Beside the images: what the engine has to know to restore them. It may hold secrets, as they do.
 ENGINE = "engine.json"
-
-# Since then CRIU runs the scripts of its configuration files for an engine too.
-_NEEDED_CRIU = (3, 19)
 
 _STAND_IN = "stand-in"
 
@@ -126,7 +122,7 @@ class Arriving:
             )
         self._require_free_name()
         self._has_begun = True
-        arrival = Arrival(self._workload, self.name, configuration, self._sources, images, root, BUNDLES, options)
+        arrival = Arrival(self._workload, self.name, configuration, self._sources, images, root, options)
         return _with_stand_in(self.engine, self.engine.restore(arrival), criu, options, stages, waits)
 
     def maker(self, images: Path, root: str, criu: Criu) -> MakeCommand:
@@ -193,7 +189,7 @@ def remove_leftovers(wanted: Mapping[str, Any], pid: int | None, runner: Runner,
 
 def require_scripts(criu: Criu) -> None:
     """Raises CriuMissing if this CRIU does not ask us when an engine has started it."""
-    if criu.number < _NEEDED_CRIU:
+    if criu.number < ENGINE_VERSION:
         raise CriuMissing(
             f"CRIU {criu.version} does not run an action script for an engine, so that a container could not be held.",
             "Install CRIU 3.19 or later.",

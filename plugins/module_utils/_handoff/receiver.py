@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options, restore_command
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_folder, remove_log
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
@@ -35,6 +35,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     RestoreRequest,
     check_mounts,
     check_paths,
+    criu_restore,
     places_of,
     record_restored,
     remove_record,
@@ -77,7 +78,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.timing import Timings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
-    Command,
     Completed,
     Runner,
     SubprocessRunner,
@@ -404,9 +404,8 @@ class Receiver:
             with self._timings.of("reserve"):
                 self._store.reserve(fields["memory"])
         self._configuration = fields["engine"]
-        if self._request.engine:
-            return
-        if self._stages is not None and self._images.is_dir() and not self._criu.is_legacy:
+        is_criu_s = not self._request.engine and not self._criu.is_legacy
+        if is_criu_s and self._stages is not None and self._images.is_dir():
             needed = sum(fields["memory"])
             self._standby = Standby(self._criu.path, self._stages.folder, [POST_RESTORE], self._images, needed)
 
@@ -526,16 +525,7 @@ class Receiver:
             completed = self._standby.restore(asked, self._turn)
             if completed is not None:
                 return completed
-        argv = restore_command(
-            self._criu.path,
-            str(self._images),
-            request.root,
-            request.restore_map,
-            options,
-            self._stages.script,
-            self._criu.is_legacy,
-        )
-        return self._runner(Command(argv, bind_root=request.root), self._turn)
+        return self._runner(criu_restore(request, self._criu, options, self._stages), self._turn)
 
     def _has_resumed(self, returncode: int) -> bool:
         if self._identity is None:

@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options, dump_command
-from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, plan_dump
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options
+from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, criu_dump, plan_dump
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_folder, remove_log
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
@@ -332,7 +332,7 @@ class Sender:
         if request.engine:
             self._leaving = Leaving(request.engine, request.pid, self._runner, self._proc)
             self._log_folder = self._leaving.log_folder(self._image_folder)
-        dump_request = DumpRequest(
+        self._dump_request = DumpRequest(
             request.workload,
             request.pid,
             self._image_folder,
@@ -341,7 +341,7 @@ class Sender:
             self._options,
             own_mountpoints=self._leaving.own_mountpoints if self._leaving is not None else frozenset(),
         )
-        self._manifest = plan_dump(dump_request, self._identity, self._criu, self._proc, self._runner)
+        self._manifest = plan_dump(self._dump_request, self._identity, self._criu, self._proc, self._runner)
 
     def _facts(self) -> dict[str, Any]:
         request = self._request
@@ -511,17 +511,7 @@ class Sender:
         options = Options.from_dict(self._manifest.options)
         if self._leaving is not None:
             return self._leaving.command(self._image_folder, options, self._criu, self._stages, waits=True)
-        argv = dump_command(
-            self._criu.path,
-            self._request.pid,
-            str(self._image_folder),
-            self._manifest.root,
-            self._manifest.mount_map,
-            options,
-            False,
-            self._stages.script,
-            legacy=self._criu.is_legacy,
-        )
+        argv = criu_dump(self._dump_request, self._manifest, self._criu, options, self._stages).argv
         return Command([*argv, *(["--stream"] if self._capture is not None else [])])
 
     def _stage_asked(self, _descriptor: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Iterator, Tuple
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import ENGINE_VERSION
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import Facts, Options, numbers
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding import (
     Finding,
@@ -15,8 +16,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding impo
     not_applicable,
     passed,
 )
-
-_CRIU_FOR_ENGINES = (3, 19, 0)
 
 # Code, reason and remedy.
 _Problem = Tuple[str, str, str]
@@ -57,7 +56,7 @@ def _problems(source: Facts, target: Facts) -> Iterator[_Problem]:
     here, there = source["engine"], target["engine"]
     for host in (source, target):
         version = host["criu"].get("version")
-        if version is not None and numbers(version) < _CRIU_FOR_ENGINES:
+        if version is not None and numbers(version) < ENGINE_VERSION:
             yield (
                 "criu_too_old_for_engines",
                 f"CRIU {version} of {host['host']} does not let anybody hold a container while an engine dumps it.",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
+from ansible_collections.fleet.criu.plugins.module_utils._engine import oci
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Arrival, Bind, Container
 from ansible_collections.fleet.criu.plugins.module_utils._engine.crun import Crun
 from ansible_collections.fleet.criu.plugins.module_utils._engine.oci import (
@@ -58,6 +59,7 @@ class Bench:
         self.bundle.mkdir()
         self.root.mkdir()
         monkeypatch.setattr(kind, "roots", (str(self.root), str(self.other_root)))
+        monkeypatch.setattr(oci, "BUNDLES", folder / "bundles")
         self.runner = FakeRunner()
         self.proc = FakeProc(folder / "proc")
         self.proc.add(PID, cgroup="0::/system.slice/web.scope\n")
@@ -105,7 +107,6 @@ class Bench:
             "sources": {"/data": "/mnt/data", "/conf": "/etc/conf"},
             "images": self.images,
             "root": "/srv/box",
-            "bundles": self.bundles,
         }
         return Arrival(**{**given, **changes})
 

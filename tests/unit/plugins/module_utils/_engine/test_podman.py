@@ -123,7 +123,6 @@ class Bench:
             "sources": {"/data": "/mnt/data"},
             "images": self.images,
             "root": None,
-            "bundles": self.images,
         }
         return Arrival(**{**given, **changes})
 

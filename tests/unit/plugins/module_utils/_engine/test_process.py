@@ -160,7 +160,7 @@ class Known:
     def find(self, name: str) -> Any:
         if name != "web":
             raise WorkloadNotFound(f"known knows no container {name} here.")
-        return SimpleNamespace(pid=self.pid, state="running" if self.pid else "exited")
+        return SimpleNamespace(engine="known", pid=self.pid, state="running" if self.pid else "exited")
 
 
 @pytest.fixture
