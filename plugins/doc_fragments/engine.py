@@ -17,7 +17,7 @@ options:
         of them.
       - V(docker) is known and refused, with the way out.
     type: str
-    choices: [crun, docker, podman, runc]
+    choices: [crun, docker, lxc, podman, runc]
   container:
     description:
       - The name of the container, as O(engine) knows it. Needed with O(engine), and the other way round.

@@ -24,7 +24,6 @@ class FakeEngine(Engine):
 
     name = "fake"
     placeholders = ("inventory.img",)
-    removes_by = "erase"
     complaints: tuple[str, ...] = ()
     has_copies = False
 
@@ -53,6 +52,9 @@ class FakeEngine(Engine):
 
     def facts(self, container: Container | None = None) -> dict[str, Any]:
         return {"engine": "fake", "version": "fake 1.0"}
+
+    def removal(self, name: str) -> str:
+        return f"fake erase {name}"
 
     def remove(self, name: str) -> None:
         playing_engine.note(self.folder, f"remove {name}")

@@ -106,8 +106,6 @@ class Engine(ABC):
     placeholders: Sequence[str] = ()
     # Whether all that makes a container is in its image set, so that it can be restored from that, now or later.
     keeps_image_sets = True
-    # The engine's own word for it, for people.
-    removes_by = "delete"
 
     def __init__(self, runner: Runner, proc: Proc) -> None:
         self._runner = runner
@@ -138,6 +136,10 @@ class Engine(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Remove what there is of a container with this name, alive or not, and nothing of its binds and volumes."""
+
+    def removal(self, name: str) -> str:
+        """The command that removes a container with this name, for people."""
+        return f"{self.name} delete {name}"
 
     # At the source.
 

@@ -56,7 +56,6 @@ class Podman(Engine):
 
     name = "podman"
     placeholders = (_INVENTORY,)
-    removes_by = "rm"
     # What was changed in the container and its volumes are not in it.
     keeps_image_sets = False
 
@@ -107,6 +106,9 @@ class Podman(Engine):
             "image_ids": self.ask(["podman", "images", "--all", "--quiet", "--no-trunc"]).stdout.split(),
             "runtimes": [name for name in ("runc", "crun") if shutil.which(name)],
         }
+
+    def removal(self, name: str) -> str:
+        return f"podman rm {name}"
 
     def remove(self, name: str) -> None:
         try:

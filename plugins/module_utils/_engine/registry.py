@@ -10,6 +10,7 @@ from typing import Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Engine
 from ansible_collections.fleet.criu.plugins.module_utils._engine.crun import Crun
+from ansible_collections.fleet.criu.plugins.module_utils._engine.lxc import Lxc
 from ansible_collections.fleet.criu.plugins.module_utils._engine.podman import Podman
 from ansible_collections.fleet.criu.plugins.module_utils._engine.runc import Runc
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, EngineMissing
@@ -19,7 +20,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 # A process tree that nobody owns: CRIU is called directly.
 PROCESS = "process"
 
-ENGINES: Mapping[str, type[Engine]] = {engine.name: engine for engine in (Runc, Crun, Podman)}
+ENGINES: Mapping[str, type[Engine]] = {engine.name: engine for engine in (Runc, Crun, Lxc, Podman)}
 
 
 # Engines that we know and cannot work with: why, and the way out.

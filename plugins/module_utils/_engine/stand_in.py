@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The `criu` that an engine finds first in its PATH. It makes us part of what the engine does, and then is CRIU.
 
-An engine starts `criu swrk DESCRIPTOR` and speaks with it by messages on that socket (libcriu and go-criu do). The
-stand-in looks at the first message without taking it. If it asks for a dump or a restore, CRIU is given a configuration
+An engine starts `criu swrk DESCRIPTOR` and speaks with it by messages on that socket (libcriu and go-criu do), or, as
+LXC does, `criu dump` and `criu restore`. The stand-in looks at the first message without taking it. If a dump or a
+restore is asked for, CRIU is given a configuration
 file with our action script (CRIU runs it after the engine's own one since 3.19), and it waits until we say so. So at
 the target an engine can do all its own work, and fail, before anything is frozen, and at the source we know when the
 freeze begins.
@@ -69,14 +70,18 @@ def make_stand_in(
 
 def main(criu: str, configuration: str, stages: str) -> None:
     """Be the stand-in: wait if there is something to wait for, then become CRIU."""
-    if _asked(sys.argv) in (_DUMP, _RESTORE):
+    if _is_asked_to_act(sys.argv):
         if stages and not wait_for_answer(Path(stages), READY, os.getpid()):
             os._exit(1)
         os.environ["CRIU_CONFIG_FILE"] = configuration
     os.execv(criu, [criu, *sys.argv[1:]])
 
 
-def _asked(argv: Sequence[str]) -> int | None:
+def _is_asked_to_act(argv: Sequence[str]) -> bool:
+    return argv[1:2] in (["dump"], ["restore"]) or _request_type(argv) in (_DUMP, _RESTORE)
+
+
+def _request_type(argv: Sequence[str]) -> int | None:
     if len(argv) < 3 or argv[1] != "swrk" or not argv[2].isdecimal():
         return None
     connection = socket.socket(fileno=int(argv[2]))

@@ -154,7 +154,7 @@ class Arriving:
             return
         raise CriuError(
             f"{self.engine.name} has a container {self.name} here already ({found.state}).",
-            f"If nobody needs it, remove it: {self.engine.name} {self.engine.removes_by} {self.name}.",
+            f"If nobody needs it, remove it: {self.engine.removal(self.name)}.",
             {"container": found.as_dict()},
         )
 

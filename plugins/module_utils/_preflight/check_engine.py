@@ -70,7 +70,7 @@ def _problems(source: Facts, target: Facts) -> Iterator[_Problem]:
         yield (
             "name_taken",
             f"{here['engine']} of {target['host']} has a container {here['container']} already.",
-            f"If nobody needs it, remove it there: {here['engine']} {there['removes_by']} {here['container']}.",
+            f"If nobody needs it, remove it there: {there['removal']}.",
         )
     yield from _differences(source, target)
 

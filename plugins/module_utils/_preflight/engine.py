@@ -28,7 +28,7 @@ def target_engine(source: dict[str, Any] | None, proc: Proc, runner: Runner) -> 
         return None
     try:
         engine = engine_named(source["engine"], runner, proc)
-        return {**engine.facts(), "removes_by": engine.removes_by, "error": "", "remedy": ""}
+        return {**engine.facts(), "removal": engine.removal(source["container"]), "error": "", "remedy": ""}
     except EngineMissing as error:
         return {"engine": source["engine"], "error": error.message, "remedy": error.remedy, "is_missing": True}
     except CriuError as error:

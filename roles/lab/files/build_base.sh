@@ -5,6 +5,7 @@
 #
 #   build_base.sh ROOT SUITE MIRROR PACKAGE...
 #
+# If a kernel is among the packages, ROOT.ext4 is a disk of the same contents, for virtual machines.
 # ROOT appears only when it is complete: it is built beside its place and then renamed.
 # Two builds never run at once; the second one finds ROOT there and is done.
 set -euo pipefail
@@ -31,6 +32,7 @@ main() {
     install_setup
     quiet_boot
     slim
+    make_disk
     mv -T "$partial" "$root"
 }
 
@@ -96,6 +98,12 @@ quiet_boot() {
 
 slim() {
     rm -rf "$partial"/var/cache/apt/* "$partial"/var/lib/apt/lists/* "$partial"/usr/share/{doc,man,locale,info}/*
+}
+
+make_disk() {
+    if compgen -G "$partial/boot/vmlinuz-*" >/dev/null; then
+        mkfs.ext4 -q -F -d "$partial" "$root.ext4" 4G
+    fi
 }
 
 main

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start or stop a lab workload as a container of an engine: runc, crun or podman.
+"""Start or stop a lab workload as a container of an engine: runc, crun, podman or lxc.
 
     lab_container.py start < SPECIFICATION
     lab_container.py stop < SPECIFICATION
 
 The specification is that of lab_workload.py, and has also:
 
-    engine      runc, crun or podman
+    engine      runc, crun, podman or lxc
     image       the name of podman's image, made from the root where there is none
     volumes     named volumes of podman: name and mountpoint
     tmpfs       mountpoints of tmpfs
@@ -27,6 +27,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import lab_workload
 
 BUNDLES = Path("/srv/bundles")
+CONTAINERS = Path("/var/lib/lxc")
 
 Specification = dict[str, Any]
 
@@ -41,10 +42,8 @@ def start(workload: Specification) -> dict[str, object]:
     if is_running(workload):
         return {"changed": False}
     lab_workload.make_root(workload)
-    if workload["engine"] == "podman":
-        start_with_podman(workload)
-    else:
-        start_bundle(workload)
+    starts = {"podman": start_with_podman, "lxc": start_with_lxc}
+    starts.get(workload["engine"], start_bundle)(workload)
     return {"changed": True}
 
 
@@ -93,6 +92,36 @@ def start_with_podman(workload: Specification) -> None:
     run([*argv, image, *workload["command"]])
 
 
+def start_with_lxc(workload: Specification) -> None:
+    root = Path(workload["root"])
+    for name in ("dev", "proc", "sys"):
+        (root / name).mkdir(exist_ok=True)
+    settings = [
+        ("lxc.uts.name", workload["name"]),
+        ("lxc.rootfs.path", f"dir:{root}"),
+        ("lxc.net.0.type", "empty"),
+        ("lxc.tty.max", "0"),
+        ("lxc.console.path", "none"),
+        ("lxc.apparmor.profile", "unconfined"),
+        ("lxc.mount.auto", "proc:rw sys:ro cgroup:rw"),
+        *(("lxc.mount.entry", f"tmpfs {place[1:]} tmpfs nosuid,nodev,create=dir 0 0") for place in workload["tmpfs"]),
+        *(("lxc.mount.entry", lxc_bind(bind)) for bind in workload["binds"]),
+        *(("lxc.environment", f"{name}={value}") for name, value in lab_workload.ENVIRONMENT.items()),
+        ("lxc.init.cmd", " ".join(workload["command"])),
+    ]
+    folder = CONTAINERS / workload["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config").write_text("".join(f"{key} = {value}\n" for key, value in settings))
+    log = folder / "start.log"
+    run(["lxc-start", "--name", workload["name"], "--logfile", str(log), "--logpriority", "ERROR"])
+
+
+def lxc_bind(bind: dict[str, Any]) -> str:
+    kind = {"directory": "dir"}.get(bind["type"], "file")
+    options = f"bind,create={kind}" + (",ro" if bind.get("read_only") else "")
+    return f"{bind['source']} {bind['mountpoint'][1:]} none {options} 0 0"
+
+
 def make_image(workload: Specification, image: str) -> None:
     archive = Path("/run") / f"{workload['name']}.image.tar"
     try:
@@ -106,9 +135,11 @@ def stop(workload: Specification) -> dict[str, object]:
     changed = is_running(workload)
     if workload["engine"] == "podman":
         run(["podman", "rm", "--force", "--time", "0", workload["name"]], may_fail=True)
+    elif workload["engine"] == "lxc":
+        run(["lxc-stop", "--kill", "--name", workload["name"]], may_fail=True)
     else:
         run([workload["engine"], *root_of(workload), "delete", "--force", workload["name"]], may_fail=True)
-    for folder in (BUNDLES / workload["name"], Path(workload["root"])):
+    for folder in (BUNDLES / workload["name"], CONTAINERS / workload["name"], Path(workload["root"])):
         if folder.exists():
             shutil.rmtree(folder)
             changed = True
@@ -119,6 +150,9 @@ def is_running(workload: Specification) -> bool:
     if workload["engine"] == "podman":
         shown = run(["podman", "inspect", "--format", "{{.State.Status}}", workload["name"]], may_fail=True)
         return shown.stdout.strip() == "running"
+    if workload["engine"] == "lxc":
+        shown = run(["lxc-info", "--no-humanize", "--state", "--name", workload["name"]], may_fail=True)
+        return shown.stdout.strip() == "RUNNING"
     shown = run([workload["engine"], *root_of(workload), "state", workload["name"]], may_fail=True)
     return shown.returncode == 0 and json.loads(shown.stdout)["status"] == "running"
 

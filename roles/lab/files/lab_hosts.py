@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring the hosts of a lab up, or take them down.
 
-    lab_hosts.py up   --folder F --bridge B --network 10.89.7 --root R NAME...
+    lab_hosts.py up   --folder F --bridge B --network 10.89.7 --root R [--kind vm ...] NAME...
     lab_hosts.py down --folder F --bridge B --base-folder D
 
-A host is a systemd-nspawn machine on the shared read-only root R; what it writes is in memory and ends with it.
-A host is known by its control group, so nothing here trusts a pid file. The bridge's name is the lab's identity.
-What was done is printed as JSON.
+A host is a systemd-nspawn machine (lab_nspawn.py) or a virtual machine (lab_vm.py) on the shared read-only root R; what
+it writes ends with it. A host is known by its control group, so nothing here trusts a pid file. The bridge's name is
+the lab's identity. What was done is printed as JSON.
 """
 
 from __future__ import annotations
@@ -27,18 +27,15 @@ from functools import partial
 from pathlib import Path
 from typing import Callable
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import lab_nspawn
+import lab_vm
+from lab_host import Host, Kind, LabError
+
 FIRST_HOST = 11  # the last number of the first host's address; 1 is the bridge
-BOOT_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
-ENVIRONMENT = {
-    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",  # a writable control group tree for runc and crun
-    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes",  # CRIU writes ns_last_pid
-    "SYSTEMD_SECCOMP": "0",
-}
-
-
-class LabError(Exception):
-    """Says what is wrong; the message is for the user."""
+PROGRAMS = (lab_nspawn.PROGRAM, lab_vm.PROGRAM)
 
 
 def main() -> None:
@@ -46,7 +43,7 @@ def main() -> None:
     lab = Lab(options.folder, options.bridge)
     try:
         if options.action == "up":
-            result = up(lab, options.network, options.root, options.names)
+            result = up(lab, kind_of(options), options.network, options.names)
         else:
             result = down(lab, options.base_folder)
     except LabError as error:
@@ -63,6 +60,10 @@ def parse_arguments() -> argparse.Namespace:
     up_action = actions.add_parser("up", parents=[common])
     up_action.add_argument("--network", required=True)
     up_action.add_argument("--root", type=Path, required=True)
+    up_action.add_argument("--kind", choices=["nspawn", "vm"], default="nspawn")
+    up_action.add_argument("--accelerator", choices=["auto", "kvm", "tcg"], default="auto")
+    up_action.add_argument("--memory", type=int, default=1024, help="MiB of a virtual machine")
+    up_action.add_argument("--processors", type=int, default=2, help="of a virtual machine")
     up_action.add_argument("names", nargs="+")
     down_action = actions.add_parser("down", parents=[common])
     down_action.add_argument("--base-folder", type=Path, required=True)
@@ -78,35 +79,25 @@ class Lab:
         self.mark = f"fleet.criu lab {folder}"  # on the bridge, so that no other bridge is ever taken for ours
         self.connections = Path("/run/fleet.criu") / bridge  # shared ssh connections
 
-    def command(self, name: str, address: str, root: Path) -> list[str]:
-        return [
-            "systemd-nspawn",
-            "--quiet",
-            "--boot",
-            f"--directory={root}",
-            "--volatile=overlay",
-            f"--machine={name}",
-            "--register=no",
-            "--keep-unit",
-            "--capability=all",
-            f"--network-bridge={self.bridge}",
-            "--resolv-conf=off",
-            "--timezone=off",
-            "--link-journal=no",
-            "--console=passive",
-            f"--set-credential=lab.address:{address}/24",
-            f"--load-credential=lab.host_key:{self.folder}/hosts/{name}/ssh_host_ed25519_key",
-            f"--load-credential=lab.authorized_keys:{self.folder}/id_ed25519.pub",
-        ]
+
+def kind_of(options: argparse.Namespace) -> Kind:
+    if options.kind == "nspawn":
+        return lab_nspawn.Nspawn(options.root, options.bridge)
+    return lab_vm.VirtualMachine(
+        options.root, options.folder / "accelerator", options.accelerator, options.memory, options.processors
+    )
 
 
 # --- up ---------------------------------------------------------------------------------------------------------------
 
 
-def up(lab: Lab, network: str, root: Path, names: list[str]) -> dict[str, object]:
+def up(lab: Lab, kind: Kind, network: str, names: list[str]) -> dict[str, object]:
     supervisor = Supervisor.here(lab)
-    addresses = {name: f"{network}.{FIRST_HOST + index}" for index, name in enumerate(names)}
-    commands = {name: lab.command(name, addresses[name], root) for name in names}
+    hosts = {
+        name: Host(name, f"{network}.{FIRST_HOST + index}", lab.folder / "hosts" / name, lab.folder / "id_ed25519")
+        for index, name in enumerate(names)
+    }
+    commands = {name: kind.command(host) for name, host in hosts.items()}
 
     refuse_foreign_network(lab, network)
     refuse_foreign_hosts(lab, names)
@@ -121,11 +112,18 @@ def up(lab: Lab, network: str, root: Path, names: list[str]) -> dict[str, object
     bridge_changed = ensure_bridge(lab, network)
     missing = [name for name in names if name not in supervisor.cgroups()]
     for name in missing:
-        supervisor.start(name, commands[name], lab.folder / "hosts" / name / "console.log")
-    wait_for_ssh(lab, {name: addresses[name] for name in names})
-    tell_names(supervisor, addresses)
+        if kind.needs_tap:
+            make_tap(lab, name)
+        supervisor.start(hosts[name], commands[name], kind.environment)
+    wait_for_ssh(list(hosts.values()), kind.boot_timeout)
+    tell_names(kind, supervisor, list(hosts.values()))
 
     return {"changed": bool(stopped or missing or bridge_changed), "started": missing, "stopped": stopped}
+
+
+def make_tap(lab: Lab, name: str) -> None:
+    ip("tuntap", "add", "dev", f"vb-{name}", "mode", "tap")
+    ip("link", "set", "dev", f"vb-{name}", "master", lab.bridge, "up")
 
 
 def ensure_bridge(lab: Lab, network: str) -> bool:
@@ -165,14 +163,15 @@ def bridge_exists(lab: Lab) -> bool:
     return True
 
 
-def wait_for_ssh(lab: Lab, addresses: dict[str, str]) -> None:
-    deadline = time.monotonic() + BOOT_TIMEOUT
-    waiting = dict(addresses)
+def wait_for_ssh(hosts: list[Host], boot_timeout: float) -> None:
+    deadline = time.monotonic() + boot_timeout
+    waiting = hosts
     while waiting:
-        waiting = {name: address for name, address in waiting.items() if not answers_ssh(address)}
+        waiting = [host for host in waiting if not answers_ssh(host.address)]
         if waiting and time.monotonic() > deadline:
-            logs = ", ".join(str(lab.folder / "hosts" / name / "console.log") for name in waiting)
-            raise LabError(f"no answer on port 22 within {BOOT_TIMEOUT:.0f} s from {', '.join(waiting)}; see {logs}")
+            logs = ", ".join(str(host.console) for host in waiting)
+            names = ", ".join(host.name for host in waiting)
+            raise LabError(f"no answer on port 22 within {boot_timeout:.0f} s from {names}; see {logs}")
         if waiting:
             time.sleep(0.05)
 
@@ -185,15 +184,13 @@ def answers_ssh(address: str) -> bool:
         return False
 
 
-def tell_names(supervisor: Supervisor, addresses: dict[str, str]) -> None:
+def tell_names(kind: Kind, supervisor: Supervisor, hosts: list[Host]) -> None:
     """Write every host's /etc/hosts: the hosts of a lab know each other by name."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost"]
-    text = "\n".join(lines + [f"{address} {name}" for name, address in addresses.items()]) + "\n"
+    text = "\n".join(lines + [f"{host.address} {host.name}" for host in hosts]) + "\n"
     cgroups = supervisor.cgroups()
-    for name in addresses:
-        hosts = Path(f"/proc/{cgroups[name].init()}/root/etc/hosts")
-        if not hosts.exists() or hosts.read_text() != text:
-            hosts.write_text(text)
+    for host in hosts:
+        kind.write_hosts_file(host, cgroups[host.name].init(), text)
 
 
 # --- down -------------------------------------------------------------------------------------------------------------
@@ -226,7 +223,9 @@ def stop_host(lab: Lab, supervisor: Supervisor, name: str) -> None:
         raise LabError(f"host {name} does not end: processes {cgroup.processes()}")
     supervisor.remove(name)
     port = Path("/sys/class/net", lab.bridge, "brif", f"vb-{name}")
-    if not wait_until(lambda: not port.exists(), 2):
+    # That of a virtual machine is ours, the others go with their namespace.
+    is_ours = Path("/sys/class/net", port.name, "tun_flags").exists()
+    if is_ours or not wait_until(lambda: not port.exists(), 2):
         ip("link", "delete", "dev", port.name)
     shutil.rmtree(Path("/run/systemd/nspawn/propagate", name), ignore_errors=True)
 
@@ -255,8 +254,8 @@ def users_of(base_folder: Path) -> list[str]:
     machines = []
     for entry in Path("/proc").glob("[0-9]*"):
         command = read_command(int(entry.name))
-        if any(argument.startswith(f"--directory={base_folder}/") for argument in command):
-            machines += [argument[10:] for argument in command if argument.startswith("--machine=")]
+        if any(f"={base_folder}/" in argument for argument in command):
+            machines += lab_nspawn.names_in(command) + lab_vm.names_in(command)
     return sorted(machines)
 
 
@@ -264,7 +263,7 @@ def users_of(base_folder: Path) -> list[str]:
 
 
 class Cgroup:
-    """The processes of one host, systemd-nspawn included."""
+    """The processes of one host, the program that makes it a host included."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -286,19 +285,20 @@ class Cgroup:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def nspawn(self) -> int | None:
+    def program(self) -> int | None:
         for pid in self.processes():
             command = read_command(pid)
-            if command and Path(command[0]).name == "systemd-nspawn" and not is_inside(pid):
+            if command and Path(command[0]).name in PROGRAMS and not is_inside(pid):
                 return pid
         return None
 
     def arguments(self) -> list[str]:
-        pid = self.nspawn()
+        pid = self.program()
         return read_command(pid)[1:] if pid else []
 
     def init(self) -> int | None:
-        pid = self.nspawn()
+        """The host's own init, if it is a process of this machine."""
+        pid = self.program()
         if not pid:
             return None
         try:
@@ -325,7 +325,7 @@ class Supervisor:
         """The hosts there are, by name; also those that are half broken, or died and left a control group behind."""
         raise NotImplementedError
 
-    def start(self, name: str, command: list[str], log: Path) -> None:
+    def start(self, host: Host, command: list[str], environment: dict[str, str]) -> None:
         raise NotImplementedError
 
     def remove(self, name: str) -> None:
@@ -348,19 +348,19 @@ class PlainSupervisor(Supervisor):
         folders = sorted(self.trees[0].iterdir()) if self.trees[0].exists() else []
         return {folder.name: Cgroup(folder) for folder in folders if folder.is_dir()}
 
-    def start(self, name: str, command: list[str], log: Path) -> None:
-        cgroups = [tree / name for tree in self.trees]
+    def start(self, host: Host, command: list[str], environment: dict[str, str]) -> None:
+        cgroups = [tree / host.name for tree in self.trees]
         for cgroup in cgroups:
             cgroup.mkdir(parents=True, exist_ok=True)
         enter = " && ".join(f"echo 0 >{shlex.quote(str(cgroup))}/cgroup.procs" for cgroup in cgroups)
-        with open(log, "wb") as output:
+        with open(host.console, "wb") as output:
             subprocess.Popen(  # not waited for: it outlives this program
                 ["sh", "-c", f'{enter} && exec "$@"', "sh", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd="/",
-                env={**os.environ, **ENVIRONMENT},
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
 
@@ -389,16 +389,16 @@ class SystemdSupervisor(Supervisor):
         group = run("systemctl", "show", "--property=ControlGroup", "--value", self.unit(name)).strip()
         return control_group_trees()[0] / group.lstrip("/") if group else Path("/nonexistent")
 
-    def start(self, name: str, command: list[str], log: Path) -> None:
+    def start(self, host: Host, command: list[str], environment: dict[str, str]) -> None:
         run(
             "systemd-run",
             "--quiet",
             "--collect",
-            f"--unit={self.unit(name)}",
+            f"--unit={self.unit(host.name)}",
             "--property=Delegate=yes",
-            f"--property=StandardOutput=append:{log}",
-            f"--property=StandardError=append:{log}",
-            *[f"--setenv={key}={value}" for key, value in ENVIRONMENT.items()],
+            f"--property=StandardOutput=append:{host.console}",
+            f"--property=StandardError=append:{host.console}",
+            *[f"--setenv={key}={value}" for key, value in environment.items()],
             *command,
         )
 

@@ -29,8 +29,8 @@ def proc(tmp_path: Path) -> FakeProc:
 
 
 def test_the_engines_are_these() -> None:
-    assert sorted(ENGINES) == ["crun", "podman", "runc"]
-    assert NAMES == ["crun", "docker", "podman", "runc"]
+    assert sorted(ENGINES) == ["crun", "lxc", "podman", "runc"]
+    assert NAMES == ["crun", "docker", "lxc", "podman", "runc"]
     assert PROCESS not in NAMES
 
 
@@ -64,7 +64,7 @@ def test_an_engine_that_is_not_supported_is_refused_with_the_way_out(proc: FakeP
 def test_an_engine_that_nobody_knows_is_refused(proc: FakeProc) -> None:
     with pytest.raises(CriuError, match="There is no engine lxc") as caught:
         engine_named("lxc", FakeRunner(), proc)
-    assert caught.value.remedy == "Use one of process, crun, podman, runc."
+    assert caught.value.remedy == "Use one of process, crun, lxc, podman, runc."
 
 
 def test_an_engine_that_is_not_supported_is_noticed_by_any_of_its_signs(

@@ -87,7 +87,14 @@ OPTIONS = {"network_lock": "auto", "manage_cgroups": None, "transport": "direct"
 
 NO_CRIU = {"usable": False, "problems": ["CRIU is not installed here."]}
 RUNC = {"engine": "runc", "version": "runc 1.2", "container": "web", "problems": []}
-RUNC_THERE = {"engine": "runc", "version": "runc 1.3", "names": [], "removes_by": "delete", "error": "", "remedy": ""}
+RUNC_THERE = {
+    "engine": "runc",
+    "version": "runc 1.3",
+    "names": [],
+    "removal": "runc delete web",
+    "error": "",
+    "remedy": "",
+}
 
 
 def altered(facts: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_the_engines_of_both_hosts_are_asked(
     common = {"engine": "fake", "version": "fake 1.0"}
     assert there["engine"] == {**common, "container": "web", "problems": ["it has a terminal"]}
     here = target_facts(there, target.parameters(None, workload="redis"), target.proc, target.criu)
-    assert here["engine"] == {**common, "removes_by": "erase", "error": "", "remedy": ""}
+    assert here["engine"] == {**common, "removal": "fake erase web", "error": "", "remedy": ""}
     assert here["owner_unit"] is None, "the engine takes care of it"
     json.dumps([there, here])
 
