@@ -85,22 +85,24 @@ def remapped_settings(settings: Sequence[Setting], sources: Mapping[str, str], r
 
     Raises CriuError if a bind has no source.
     """
-    entries = {value: _entry(value) for key, value in settings if key == MOUNT_ENTRY and value}
-    missing = [entry.destination for entry in entries.values() if entry.is_bind and entry.destination not in sources]
+    binds = [entry.destination for entry in mount_entries(settings) if entry.is_bind]
+    missing = [destination for destination in binds if destination not in sources]
     if missing:
         raise CriuError(
             f"There is no source on this host for what is bound at {', '.join(missing)}.",
             "Plan again with mount_map for this host.",
             {"mountpoints": missing},
         )
-    changed = []
-    for key, value in settings:
-        if key == MOUNT_ENTRY and value and entries[value].is_bind:
-            _source, rest = value.split(None, 1)
-            changed.append((key, f"{_escaped(sources[entries[value].destination])} {rest}"))
-        elif key != ROOT:
-            changed.append((key, value))
-    return [*changed, (ROOT, f"dir:{root}")]
+    kept = [(key, _with_source(value, sources) if key == MOUNT_ENTRY else value) for key, value in settings]
+    return [*((key, value) for key, value in kept if key != ROOT), (ROOT, f"dir:{root}")]
+
+
+def _with_source(value: str, sources: Mapping[str, str]) -> str:
+    entry = _entry(value)
+    if not entry.is_bind or entry.destination not in sources:
+        return value
+    _source, rest = value.split(None, 1)
+    return f"{_escaped(sources[entry.destination])} {rest}"
 
 
 def _settings_of(path: Path, depth: int) -> Iterator[Setting]:

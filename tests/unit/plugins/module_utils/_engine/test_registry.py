@@ -38,7 +38,9 @@ def test_the_engines_are_these() -> None:
 def test_an_engine_that_is_installed_is_given_with_its_runner(
     name: str, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}" if program == name else None)
+    monkeypatch.setattr(
+        "shutil.which", lambda program: f"/usr/bin/{program}" if program in (name, f"{name}-checkpoint") else None
+    )
     runner = FakeRunner()
     engine = engine_named(name, runner, proc)
     assert (engine.name, type(engine)) == (name, ENGINES[name])
@@ -49,7 +51,7 @@ def test_an_engine_that_is_installed_is_given_with_its_runner(
 def test_an_engine_that_is_not_installed_has_no_workload_here(
     name: str, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda program: None if program == name else f"/usr/bin/{program}")
+    monkeypatch.setattr("shutil.which", lambda program: None if program.startswith(name) else f"/usr/bin/{program}")
     with pytest.raises(EngineMissing, match=f"{name} is not installed on this host") as caught:
         engine_named(name, FakeRunner(), proc)
     assert isinstance(caught.value, WorkloadNotFound)
@@ -62,8 +64,8 @@ def test_an_engine_that_is_not_supported_is_refused_with_the_way_out(proc: FakeP
 
 
 def test_an_engine_that_nobody_knows_is_refused(proc: FakeProc) -> None:
-    with pytest.raises(CriuError, match="There is no engine lxc") as caught:
-        engine_named("lxc", FakeRunner(), proc)
+    with pytest.raises(CriuError, match="There is no engine lxd") as caught:
+        engine_named("lxd", FakeRunner(), proc)
     assert caught.value.remedy == "Use one of process, crun, lxc, podman, runc."
 
 

@@ -132,6 +132,21 @@ def test_an_engine_that_ends_without_a_word_is_criu_s_affair(bench: Bench, stage
     assert bench.book()[1] == "none"
 
 
+@pytest.mark.parametrize("arguments", [["dump", "-t", "42", "-D", "/images"], ["restore", "--root", "/r"]])
+def test_an_engine_may_ask_by_arguments_too(bench: Bench, stages: Stages, arguments: list[str]) -> None:
+    assert bench.run(*arguments) == 7
+    expected = [f"{bench.criu} {' '.join(arguments)}", f"{bench.stand_in}/criu.conf"]
+    assert bench.book() == expected
+    (bench.folder / "book").unlink()
+    bench.wait_with(stages)
+    process = bench.start(*arguments)
+    assert asked(stages) == (READY, process.pid)
+    assert bench.book() == []
+    stages.answer(READY, True)
+    assert process.wait(PATIENCE) == 7
+    assert bench.book() == expected
+
+
 # Waiting
 
 
