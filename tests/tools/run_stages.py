@@ -3,8 +3,9 @@
 
 usage: run_stages.py STAGE...
 
-The Makefile is the way in. Everything runs on a staged copy of the checkout, except the molecule scenarios. Variables:
-PYTEST_ARGS (unit), PYTHON (sanity, units: one target Python), MOLECULE_SCENARIOS (molecule: these alone).
+The Makefile is the way in. Everything runs on a staged copy of the checkout, except the molecule scenarios. Stages that
+need no test hosts run two at a time, and what they say is shown when they are over. Variables: PYTEST_ARGS (unit),
+PYTHON (sanity, units: one target Python), MOLECULE_SCENARIOS (molecule: these alone).
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from staging import stage
 from tally import FAILED, NOTHING, PASSED, Tally, of_junit, of_molecule
@@ -28,14 +32,37 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
 VENV = CACHE / "venv"
 HOME = CACHE / "home"
-COLLECTIONS = CACHE / "stage"
-COPY = COLLECTIONS / "ansible_collections" / "fleet" / "criu"
-ANSIBLE_TEST_OUTPUT = COPY / "tests" / "output"
+RESULTS = CACHE / "results"
 
+# Scenarios whose hosts must be virtual machines. Without KVM these take minutes.
+ON_MACHINES = ("lxc",)
 TARGET_PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # ansible-core 2.19 asks for the first, 2.21 for the second.
 GET_PIP_NAMES = ("get_pip_24_2.py", "get_pip_25_2.py")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stage runs: the staged copy below `collections`, and what it says goes to `output` (None: our own)."""
+
+    collections: Path
+    output: IO[bytes] | None = None
+
+    @property
+    def copy(self) -> Path:
+        return self.collections / "ansible_collections" / "fleet" / "criu"
+
+    @property
+    def ansible_test_output(self) -> Path:
+        return self.copy / "tests" / "output"
+
+    def say(self, line: str) -> None:
+        if self.output is None:
+            print(line, flush=True)
+        else:
+            self.output.write(f"{line}\n".encode())
+            self.output.flush()
 
 
 def main(names: list[str]) -> int:
@@ -44,12 +71,16 @@ def main(names: list[str]) -> int:
         print(f"usage: run_stages.py {' | '.join(STAGES)} ...", file=sys.stderr)
         return 2
     with one_at_a_time():
-        stage(ROOT, COPY)
-        results = {name: run_stage(name) for name in names}
+        if {"sanity", "units"} & set(names):
+            prepare_home()
+        beside = [name for name in names if name != "molecule"]
+        results = run_beside(beside) if len(beside) > 1 else run_alone(beside)
+        results.update(run_alone([name for name in names if name == "molecule"]))
     total = sum((tally for tally, _seconds in results.values()), NOTHING)
     print()
     if len(results) > 1:
-        for name, (tally, seconds) in results.items():
+        for name in names:
+            tally, seconds = results[name]
             print(f"{name:10} {seconds:6.1f} s  {tally}")
     print(total)
     return 1 if total.failed else 0
@@ -67,20 +98,54 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
-def run_stage(name: str) -> tuple[Tally, float]:
-    print(f"\n==> {name}", flush=True)
-    shutil.rmtree(ANSIBLE_TEST_OUTPUT, ignore_errors=True)
+def run_alone(names: list[str]) -> dict[str, tuple[Tally, float]]:
+    results = {}
+    for name in names:
+        place = Place(CACHE / "stage")
+        stage(ROOT, place.copy)
+        print(f"\n==> {name}", flush=True)
+        results[name] = run_stage(name, place)
+    return results
+
+
+def run_beside(names: list[str]) -> dict[str, tuple[Tally, float]]:
+    """Run each in a copy of its own, two at a time, the longest first."""
+    print(f"\n==> {' '.join(names)}: two at a time", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(2) as pool:
+        running = {name: pool.submit(run_to_file, name) for name in sorted(names, key=LONGEST_FIRST.index)}
+        for name in names:
+            running[name].result()
+            print(f"\n==> {name}\n{log_of(name).read_text(errors='replace')}", flush=True)
+    return {name: running[name].result() for name in names}
+
+
+def run_to_file(name: str) -> tuple[Tally, float]:
+    with log_of(name).open("wb") as output:
+        place = Place(CACHE / f"stage-{name}", output)
+        stage(ROOT, place.copy)
+        return run_stage(name, place)
+
+
+def log_of(name: str) -> Path:
+    return RESULTS / f"{name}.log"
+
+
+def run_stage(name: str, place: Place) -> tuple[Tally, float]:
+    shutil.rmtree(place.ansible_test_output, ignore_errors=True)
     start = time.monotonic()
-    tally = STAGES[name]()
+    tally = STAGES[name](place)
     return tally, time.monotonic() - start
 
 
 # Stages
 
 
-def lint() -> Tally:
+def lint(place: Place) -> Tally:
     """Each tool counts as one check."""
-    tools = sorted(str(path.relative_to(COPY)) for path in (COPY / "tests" / "tools").iterdir() if path.is_file())
+    tools = sorted(
+        str(path.relative_to(place.copy)) for path in (place.copy / "tests" / "tools").iterdir() if path.is_file()
+    )
     programs = [tool for tool in tools if tool.endswith(".py")]
     scripts = [".ci/run", *(tool for tool in tools if "." not in tool)]
     commands = [
@@ -95,58 +160,67 @@ def lint() -> Tally:
     environment = {
         # ansible-lint checks the syntax of playbooks whose groups exist only once they run.
         "ANSIBLE_HOST_PATTERN_MISMATCH": "ignore",
-        "MYPYPATH": f"{COLLECTIONS}:{COPY / 'tests' / 'tools'}",
+        "MYPYPATH": f"{place.collections}:{place.copy / 'tests' / 'tools'}",
         "MYPY_CACHE_DIR": str(CACHE / "mypy"),
         "RUFF_CACHE_DIR": str(CACHE / "ruff"),
     }
-    return sum((FAILED if run(command, environment) else PASSED for command in commands), NOTHING)
+    return sum((FAILED if run(place, command, environment) else PASSED for command in commands), NOTHING)
 
 
-def unit() -> Tally:
-    report = CACHE / "results" / "unit.xml"
+def unit(place: Place) -> Tally:
+    report = RESULTS / "unit.xml"
     report.unlink(missing_ok=True)
     options = [f"--junit-xml={report}", "--override-ini", f"cache_dir={CACHE / 'pytest'}"]
     arguments = shlex.split(os.environ.get("PYTEST_ARGS", ""))
-    status = run(["pytest", *options, *arguments], {"PYTHONPATH": str(COLLECTIONS)})
+    status = run(place, ["pytest", *options, *arguments], {"PYTHONPATH": str(place.collections)})
     return of_junit([report] if report.exists() else []).with_status(status)
 
 
-def sanity() -> Tally:
+def sanity(place: Place) -> Tally:
     """The compile and import tests run on each target Python; one that this machine lacks counts as skipped."""
     pythons = interpreters()
     only = os.environ.get("PYTHON")
     wanted = (only,) if only else TARGET_PYTHONS
     missing = [version for version in wanted if version not in pythons]
     if missing:
-        print(f"not on this machine: Python {', '.join(missing)}")
+        place.say(f"not on this machine: Python {', '.join(missing)}")
     present = [version for version in wanted if version in pythons]
     if not present:
         return FAILED
-    return Tally(skipped=len(missing)) + ansible_test("sanity", ["--junit"], present, pythons)
+    return Tally(skipped=len(missing)) + ansible_test(place, "sanity", ["--junit"], present, pythons)
 
 
-def units() -> Tally:
+def units(place: Place) -> Tally:
     version = os.environ.get("PYTHON") or OWN_PYTHON
     # What the tests need is in the project's own environment; ansible-test makes one for any other Python.
     target = "default" if version == OWN_PYTHON else f"venv/{version}"
-    return ansible_test("units", [], [target], interpreters())
+    return ansible_test(place, "units", [], [target], interpreters())
 
 
-def molecule() -> Tally:
-    """Run the scenarios on shared test hosts; after a failure, the remaining ones on new hosts."""
+def molecule(place: Place) -> Tally:
+    """Run the scenarios on shared test hosts; those that need virtual machines only when they are named."""
     wanted = os.environ.get("MOLECULE_SCENARIOS", "").split()
     found = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")})
-    # The hosts are created in the name of "default": only when it comes first does its verdict speak of its own steps.
-    remaining = sorted(wanted or found, key=lambda name: name != "default")
-    tally = NOTHING
-    if not remaining:
+    names = wanted or [name for name in found if name not in ON_MACHINES]
+    if not names:
         print("no scenario under molecule/")
         return FAILED
+    tally = run_scenarios([name for name in names if name not in ON_MACHINES], {})
+    return tally + run_scenarios([name for name in names if name in ON_MACHINES], {"LAB_KIND": "vm"})
+
+
+def run_scenarios(names: list[str], extra: Mapping[str, str]) -> Tally:
+    """Run them on the same hosts; after a failure, the remaining ones on new hosts."""
+    # The hosts are created in the name of "default": only when it comes first does its verdict speak of its own steps.
+    remaining = sorted(names, key=lambda name: name != "default")
+    tally = NOTHING
+    if not remaining:
+        return tally
     status = 1
     try:
         while remaining:
             arguments = [argument for name in remaining for argument in ("--scenario-name", name)]
-            status, output = run_molecule("test", *arguments)
+            status, output = run_molecule(extra, "test", *arguments)
             verdicts = {name: verdict for name, verdict in of_molecule(output).items() if name in remaining}
             tally += sum(verdicts.values(), NOTHING).with_status(status) if verdicts else FAILED
             if status == 0 or not verdicts:
@@ -154,39 +228,48 @@ def molecule() -> Tally:
             remaining = [name for name in remaining if name not in verdicts]
     finally:
         if status:  # molecule leaves the hosts alone when creating them failed or was interrupted
-            run_molecule("destroy")
+            run_molecule(extra, "destroy")
     return tally
 
 
 STAGES = {"lint": lint, "unit": unit, "sanity": sanity, "units": units, "molecule": molecule}
+LONGEST_FIRST = ["sanity", "units", "unit", "lint"]
 
 
 # Running programs
 
 
-def ansible_test(command: str, options: list[str], targets: list[str], pythons: Mapping[str, Path]) -> Tally:
-    prepare_home()
+def ansible_test(
+    place: Place, command: str, options: list[str], targets: list[str], pythons: Mapping[str, Path]
+) -> Tally:
     for target in targets:
         options = [*options, "--target-python", target]
     # ansible-test finds interpreters on PATH alone and needs real ones, not the shims of a version manager.
     folders = [str(VENV / "bin"), *(str(python.parent) for python in pythons.values()), os.environ["PATH"]]
     environment = {"HOME": str(HOME), "PATH": os.pathsep.join(folders)}
-    status = run(["ansible-test", command, "--controller", "origin:python=default", *options], environment)
-    return of_junit(sorted((ANSIBLE_TEST_OUTPUT / "junit").glob("*.xml"))).with_status(status)
+    status = run(place, ["ansible-test", command, "--controller", "origin:python=default", *options], environment)
+    return of_junit(sorted((place.ansible_test_output / "junit").glob("*.xml"))).with_status(status)
 
 
-def run(command: list[str], extra: Mapping[str, str] | None = None) -> int:
-    print(f"--> {command[0]} {command[1] if len(command) > 1 else ''}", flush=True)
-    return subprocess.call(command, cwd=COPY, stdin=subprocess.DEVNULL, env=environment(COLLECTIONS, extra))
+def run(place: Place, command: list[str], extra: Mapping[str, str] | None = None) -> int:
+    place.say(f"--> {command[0]} {command[1] if len(command) > 1 else ''}")
+    return subprocess.call(
+        command,
+        cwd=place.copy,
+        stdin=subprocess.DEVNULL,
+        stdout=place.output,
+        stderr=subprocess.STDOUT if place.output else None,
+        env=environment(place.collections, extra),
+    )
 
 
-def run_molecule(*arguments: str) -> tuple[int, str]:
+def run_molecule(extra: Mapping[str, str], *arguments: str) -> tuple[int, str]:
     """Run in the checkout itself; show the output and return it."""
     lines = []
     with subprocess.Popen(
         ["molecule", "--base-config", "molecule/config.yml", *arguments],
         cwd=ROOT,
-        env=environment(CACHE / "collections", {"MOLECULE_COMMAND_BORDERS": "false"}),
+        env=environment(CACHE / "collections", {"MOLECULE_COMMAND_BORDERS": "false", **extra}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
