@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log
 from ansible_collections.fleet.criu.plugins.module_utils._engine import oci
-from ansible_collections.fleet.criu.plugins.module_utils._handoff import journal, request, reviver, start
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import archive, journal, request, reviver, start
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import contents
 
 HANDOFFS = "run/handoff"
@@ -24,6 +24,7 @@ def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = seta
     set_attribute(reviver, "RUN_FOLDER", folder / "run" / "restore")
     set_attribute(log, "LOG_FOLDER", folder / "log")
     set_attribute(oci, "BUNDLES", folder / "lib" / "bundles")
+    set_attribute(archive, "CODE_FOLDER", folder / "lib" / "code")
     for function in (journal.Journal.__init__, journal.journal_path, journal.read_record, journal.all_records):
         set_attribute(function, "__defaults__", (folder / JOURNALS,))
     set_attribute(generation.Generations.__init__, "__defaults__", (folder / "lib" / "generations.json",))

@@ -6,7 +6,7 @@
 Each agent has a folder of its own (0700, best on tmpfs) with these files (0600), which are all that module and agent
 have in common:
 
-    agent.zip      the code: that of the module may be gone when the module ends
+    agent.zip      the code (archive.py)
     agent.json     who the agent is
     agent.log      what it says
     progress.json  how far it is
@@ -25,7 +25,6 @@ import signal
 import sys
 import threading
 import time
-import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, Callable, Iterator, Mapping, Sequence
@@ -40,7 +39,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 ARCHIVE, AGENT, LOG, PROGRESS, RESULT = "agent.zip", "agent.json", "agent.log", "progress.json", "result.json"
 
 _CODE = "ansible_collections.fleet.criu.plugins.module_utils"
-_EARLIEST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 # No `$` and no `%`, which systemd would replace. The log comes first, so that it has also what Python itself says.
 _BOOTSTRAP = "; ".join(
@@ -74,26 +72,8 @@ _LARGEST_BUFFERS = 32 << 20
 _LOG_TAIL = 2000
 
 
-def install(folder: Path) -> Path:
-    """Put the source of all modules of this collection that are imported now into the folder; gives the archive.
-
-    Whatever the agent needs must have been imported before. Raises CriuError if the source of one cannot be had.
-    """
-    files: dict[str, str] = {}
-    for name in sorted(name for name in sys.modules if name == _CODE or name.startswith(f"{_CODE}.")):
-        path = name.replace(".", "/")
-        files[f"{path}/__init__.py" if _is_package(name) else f"{path}.py"] = _source(name)
-        parts = name.split(".")
-        for length in range(1, len(parts)):
-            files.setdefault(f"{'/'.join(parts[:length])}/__init__.py", "")
-    with _replacing(folder / ARCHIVE) as stream, zipfile.ZipFile(stream, "w") as bundle:
-        for file_name, text in sorted(files.items()):
-            bundle.writestr(zipfile.ZipInfo(file_name, _EARLIEST_ZIP_TIME), text)
-    return folder / ARCHIVE
-
-
 def start(folder: Path, entry: str, unit: str | None, properties: Sequence[str], runner: Runner) -> None:
-    """Start the agent whose code `install` has put there, and return when it is there for sure.
+    """Start the agent whose code `archive.install` has put there, and return when it is there for sure.
 
     `entry` names a module with `main(folder: str) -> int`. With a `unit` the agent is the main process of a transient
     service with these properties, where systemd runs; otherwise it has a session of its own and PID 1 as its parent.
@@ -247,31 +227,6 @@ def _keep_memory() -> None:
             mallopt(parameter, _LARGEST_BUFFERS)
 
 
-def _is_package(name: str) -> bool:
-    # Ansible's own loader gives every module a path, but those that are no packages an empty one.
-    return bool(getattr(sys.modules[name], "__path__", None))
-
-
-def _source(name: str) -> str:
-    spec = getattr(sys.modules[name], "__spec__", None)
-    read = getattr(getattr(spec, "loader", None), "get_source", None)
-    try:
-        text = read(name) if read is not None else None
-    except (ImportError, OSError):
-        text = None
-    if text is None and _is_package(name):
-        # A package without a file of its own, whatever its loader makes of that.
-        return ""
-    if text is None:
-        raise CriuError(
-            f"The source of {name} cannot be read, so no agent can be made of it.",
-            "Install the collection anew on the controller (ansible-galaxy collection install --force fleet.criu).",
-            {"module": name},
-        )
-    # Ansible's own loader gives bytes.
-    return text.decode("utf-8") if isinstance(text, bytes) else str(text)
-
-
 def _service(argv: Sequence[str], unit: str, properties: Sequence[str]) -> list[str]:
     return [
         "systemd-run",
@@ -376,12 +331,13 @@ def _read(path: Path) -> Any:
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
     # Not synced: after a crash of the host there is no agent whose words could be of use. The journal is durable.
-    with _replacing(path) as stream:
+    with replacing(path) as stream:
         stream.write(json.dumps(value, indent=2, sort_keys=True).encode("utf-8") + b"\n")
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be written, which takes its place when that was done. Only its owner may read it."""
     path_new = path.with_name(f".{path.name}")
     descriptor = os.open(path_new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:

@@ -43,10 +43,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import (
     Report,
     ask_to_stop,
     follow,
-    install,
     is_alive,
     start,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.archive import install
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import (
     Notifier,
     has_systemd,

@@ -14,7 +14,8 @@ from typing import Any
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import follow, install, is_alive, start
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import follow, is_alive, start
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.archive import install
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import (
     SOURCE,

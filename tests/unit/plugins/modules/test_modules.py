@@ -157,7 +157,7 @@ def without_diff(result: dict[str, Any]) -> dict[str, Any]:
         ("mount_map", {"mounts": [ROOT], "rules": [{"colour": "red"}]}, "Unsupported parameters"),
         ("workload_info", {"container": "web"}, "parameters are required together: container, engine"),
         ("workload_info", {"engine": "podman"}, "parameters are required together: container, engine"),
-        ("workload_info", {"engine": "lxc", "container": "web"}, "value of engine must be one of: crun, docker"),
+        ("workload_info", {"engine": "lxd", "container": "web"}, "value of engine must be one of: crun, docker"),
         ("workload_info", {"pid": 1, "unit": "u"}, "mutually exclusive: pid|pid_file|unit|command|container"),
         ("mount_info", {}, "one of the following is required"),
         ("mount_info", {"pid_file": "/p", "command": ["c"]}, "mutually exclusive"),

@@ -13,8 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
-import zipfile
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -23,7 +21,9 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import agent as subject
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import archive
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.archive import install
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed, SubprocessRunner
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeRunner
@@ -55,12 +55,13 @@ def follow(folder: Path, seconds: float) -> dict[str, Any]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of an agent with its code, `é $HOME %n` in its path. No agent outlives the test."""
+    monkeypatch.setattr(archive, "CODE_FOLDER", tmp_path / "code")
     path = tmp_path / "entry.py"
     path.write_text(SOURCE, "utf-8")
     add_module(monkeypatch, ENTRY, path)
     folder = tmp_path / "é $HOME %n"
     folder.mkdir(mode=0o700)
-    subject.install(folder)
+    install(folder)
     yield folder
     if (folder / "agent.json").exists() and subject.is_alive(folder):
         os.kill(read_json(folder / "agent.json")["pid"], signal.SIGKILL)
@@ -85,50 +86,6 @@ def pid_of(folder: Path) -> int:
 
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
-
-
-def test_the_archive_is_all_that_is_needed(folder: Path) -> None:
-    program = f"import sys; sys.path.insert(0, sys.argv[1]); import {CODE}._handoff.agent as a; print(a.__file__)"
-    argv = [sys.executable, "-I", "-S", "-c", program, str(folder / "agent.zip")]
-    result = subprocess.run(argv, stdout=subprocess.PIPE, check=True, cwd="/")
-    assert os.fsdecode(result.stdout).startswith(str(folder / "agent.zip"))
-    with zipfile.ZipFile(folder / "agent.zip") as bundle:
-        names = bundle.namelist()
-        assert bundle.read(f"{ENTRY.replace('.', '/')}.py").decode("utf-8") == SOURCE
-        assert bundle.read("ansible_collections/__init__.py") == b""
-    assert f"{CODE.replace('.', '/')}/_handoff/__init__.py" in names
-    assert not [name for name in names if "/tests/" in name]
-
-
-def test_the_archive_is_for_its_owner_alone_and_the_same_each_time(folder: Path) -> None:
-    first = (folder / "agent.zip").read_bytes()
-    with zipfile.ZipFile(folder / "agent.zip") as bundle:
-        assert {entry.date_time for entry in bundle.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    assert subject.install(folder) == folder / "agent.zip"
-    assert (folder / "agent.zip").read_bytes() == first
-    assert mode(folder / "agent.zip") == 0o600
-    assert sorted(path.name for path in folder.iterdir()) == ["agent.zip"]
-
-
-def test_code_in_an_archive_can_be_handed_on(folder: Path, tmp_path: Path) -> None:
-    second = tmp_path / "second"
-    second.mkdir()
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; "
-        f"import {ENTRY}, {CODE}._handoff.agent as a; a.install(Path(sys.argv[2]))"
-    )
-    argv = [sys.executable, "-I", "-S", "-c", program, str(folder / "agent.zip"), str(second)]
-    subprocess.run(argv, check=True)
-    with zipfile.ZipFile(second / "agent.zip") as bundle:
-        assert bundle.read(f"{ENTRY.replace('.', '/')}.py").decode("utf-8") == SOURCE
-
-
-def test_a_module_without_source_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, f"{CODE}._no_source", types.ModuleType("_no_source"))
-    with pytest.raises(CriuError, match=r"The source of .*_no_source cannot be read") as caught:
-        subject.install(tmp_path)
-    assert caught.value.remedy
-    assert not (tmp_path / "agent.zip").exists()
 
 
 def test_an_agent_outlives_us_in_a_session_of_its_own(folder: Path) -> None:
@@ -350,15 +307,16 @@ def test_an_agent_that_cannot_be_killed_is_told(tmp_path: Path, monkeypatch: pyt
         subject.ask_to_stop(tmp_path, 0.05)
 
 
-def test_a_lock_is_for_one_and_ends_with_it(tmp_path: Path) -> None:
+def test_a_lock_is_for_one_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "CODE_FOLDER", tmp_path / "code")
     path = tmp_path / "lock"
     program = (
         "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1]); "
         f"from {CODE}._handoff.agent import hold_lock; context = hold_lock(Path(sys.argv[2])); "
         "context.__enter__(); print(flush=True); time.sleep(30)"
     )
-    archive = subject.install(tmp_path)
-    argv = [sys.executable, "-I", "-S", "-c", program, str(archive), str(path)]
+    code = install(tmp_path)
+    argv = [sys.executable, "-I", "-S", "-c", program, str(code), str(path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()

@@ -1,0 +1,119 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The code of an agent, as an archive that Python imports from: that of the module may be gone when the module ends.
+
+To compile it takes an agent longer than all else that it does before it is ready. So the compiled code is in the
+archive too, and the archive is kept on the host for the next agent with the same code and the same Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import marshal
+import os
+import shutil
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Mapping
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import ARCHIVE, replacing
+
+# Only root may write there: what is in it is executed.
+CODE_FOLDER = Path("/var/lib/fleet.criu/code")
+
+_CODE = "ansible_collections.fleet.criu.plugins.module_utils"
+_EARLIEST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_KEPT_SECONDS = 30 * 24 * 3600.0
+
+# PEP 552: compiled code that is not compared with its source, which is beside it and of the same making.
+_UNCHECKED = (1).to_bytes(4, "little")
+
+
+def install(folder: Path) -> Path:
+    """Put the code of all modules of this collection that are imported now into the folder; gives the archive.
+
+    Whatever the agent needs must have been imported before. Raises CriuError if the source of one cannot be had.
+    """
+    files = _sources()
+    kept = CODE_FOLDER / f"{_digest(files)}.zip"
+    if not kept.exists():
+        _make(kept, files)
+    archive = folder / ARCHIVE
+    with replacing(archive) as stream, kept.open("rb") as original:
+        shutil.copyfileobj(original, stream)
+    # In use: see _remove_old.
+    os.utime(str(kept))
+    return archive
+
+
+def _sources() -> dict[str, str]:
+    files: dict[str, str] = {}
+    for name in sorted(name for name in sys.modules if name == _CODE or name.startswith(f"{_CODE}.")):
+        path = name.replace(".", "/")
+        files[f"{path}/__init__.py" if _is_package(name) else f"{path}.py"] = _source(name)
+        parts = name.split(".")
+        for length in range(1, len(parts)):
+            files.setdefault(f"{'/'.join(parts[:length])}/__init__.py", "")
+    return files
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    text = json.dumps([sys.version, files], sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _make(kept: Path, files: Mapping[str, str]) -> None:
+    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_old(kept.parent)
+    # Two modules may make the same at once; each has a file of its own until it is complete.
+    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+    with replacing(partial) as stream, zipfile.ZipFile(stream, "w") as bundle:
+        for name, text in sorted(files.items()):
+            source = text.encode("utf-8")
+            bundle.writestr(zipfile.ZipInfo(name, _EARLIEST_ZIP_TIME), source)
+            bundle.writestr(zipfile.ZipInfo(f"{name}c", _EARLIEST_ZIP_TIME), _compiled(name, source))
+    partial.replace(kept)
+
+
+def _compiled(name: str, source: bytes) -> bytes:
+    code = compile(source, name, "exec", dont_inherit=True)
+    return importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source) + marshal.dumps(code)
+
+
+def _remove_old(folder: Path) -> None:
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - _KEPT_SECONDS:
+                path.unlink()
+
+
+def _is_package(name: str) -> bool:
+    # Ansible's own loader gives every module a path, but those that are no packages an empty one.
+    return bool(getattr(sys.modules[name], "__path__", None))
+
+
+def _source(name: str) -> str:
+    spec = getattr(sys.modules[name], "__spec__", None)
+    read = getattr(getattr(spec, "loader", None), "get_source", None)
+    try:
+        text = read(name) if read is not None else None
+    except (ImportError, OSError):
+        text = None
+    if text is None and _is_package(name):
+        # A package without a file of its own, whatever its loader makes of that.
+        return ""
+    if text is None:
+        raise CriuError(
+            f"The source of {name} cannot be read, so no agent can be made of it.",
+            "Install the collection anew on the controller (ansible-galaxy collection install --force fleet.criu).",
+            {"module": name},
+        )
+    # Ansible's own loader gives bytes.
+    return text.decode("utf-8") if isinstance(text, bytes) else str(text)
