@@ -3,22 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Containers of LXC, of root.
 
-lxc-checkpoint(1) starts `criu dump` and `criu restore` with arguments of its own; the stand-in of CRIU waits in their
-place. The container of the target is a new one with the same name: its configuration is written anew, with what the
-old one includes in it and the sources of that host. LXC starts a container again from its configuration (at boot, or by
-hand), so that of a container that lives elsewhere now must not stay: it is put aside.
+lxc-checkpoint(1) starts `criu dump` and `criu restore` with arguments of its own. A restore is left to it: it is the
+container's monitor from then on, and the stand-in of CRIU waits in CRIU's place. At a dump it does nothing but choose
+the arguments, and it cannot do that for a container that it has restored before (until LXC 7;
+https://github.com/lxc/lxc/issues/4643). So the dump is CRIU's, with the same arguments: in both cases the monitor sees
+that its container has ended.
+
+The container of the target is a new one with the same name: its configuration is written anew, with what the old one
+includes in it and the sources of that host. LXC starts a container again from its configuration (at boot, or by hand),
+so that of a container that lives elsewhere now must not stay: it is put aside.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
+from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     RUNNING,
     Arrival,
@@ -56,6 +60,24 @@ _STOP_SECONDS = "10"
 
 # Below them LXC makes mounts by itself (lxc.mount.auto, lxc.autodev).
 _LXCS_OWN = ("/proc", "/sys", "/dev")
+
+# What lxc-checkpoint of LXC 6 gives to `criu dump` for every container, but for the control group's freezer (CRIU stops
+# the tasks one by one without) and roots of controllers (there are none of version 1).
+_LXCS_ARGUMENTS = [
+    *[
+        "--tcp-established",
+        "--file-locks",
+        "--link-remap",
+        "--skip-in-flight",
+        "--force-irmap",
+        "--manage-cgroups=full",
+    ],
+    *["--ext-mount-map", "auto", "--enable-external-sharing", "--enable-external-masters"],
+    *["--enable-fs", "hugetlbfs", "--enable-fs", "tracefs"],
+]
+
+# cgroups(7): only version 2 has it.
+_UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers")
 
 # Of lxc.net.N.type: what CRIU can make again.
 _NETWORKS = frozenset({"none", "empty", "veth", "macvlan"})
@@ -96,8 +118,7 @@ class Lxc(Engine):
         common = {
             "engine": self.name,
             "version": self.version(),
-            # cgroups(7): only version 2 has this file.
-            "cgroup_version": "v2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "v1",
+            "cgroup_version": "v2" if _UNIFIED.exists() else "v1",
         }
         return common if container is not None else {**common, "names": [each.name for each in self.containers()]}
 
@@ -149,6 +170,10 @@ class Lxc(Engine):
         ]
         for is_so, reason in (
             (
+                not _UNIFIED.exists(),
+                "this host has control groups of version 1. Boot it with systemd.unified_cgroup_hierarchy=1",
+            ),
+            (
                 last(settings, "lxc.console.path") != "none",
                 "it has a console, whose other end would be lost. Set lxc.console.path = none",
             ),
@@ -182,8 +207,11 @@ class Lxc(Engine):
 
     def checkpoint(self, container: Container, images: Path, options: Options, leave_running: bool = False) -> Command:
         require_passed_on(options, self.name)
-        argv = [*_checkpoint(container.name, images), *([] if leave_running else ["--stop"])]
-        return Command(argv)
+        # By its name: the stand-in comes first in PATH.
+        argv = ["criu", "dump", "--tree", str(container.pid), "--images-dir", str(images), "--log-file", DUMP_LOG]
+        argv += ["-v4", *_LXCS_ARGUMENTS, *(["--leave-running"] if leave_running else [])]
+        keys = [(bind.destination, bind.destination[1:]) for bind in container.binds]
+        return Command([*argv, *(word for place, key in keys for word in ("--ext-mount-map", f"{place}:{key}"))])
 
     def restore(self, arrival: Arrival) -> Command:
         require_passed_on(arrival.options, self.name)
@@ -198,7 +226,8 @@ class Lxc(Engine):
         # Its environment may be a secret.
         write_atomically(folder / CONFIGURATION, text, 0o600)
         arrival.images.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Command([*_checkpoint(arrival.name, arrival.images), "--restore"])
+        images = ["--checkpoint-dir", str(arrival.images)]
+        return Command(["lxc-checkpoint", "--restore", "--name", arrival.name, *images, "--verbose"])
 
     def _folder(self) -> Path:
         return Path(self.ask(["lxc-config", "lxc.lxcpath"]).stdout.strip())
@@ -221,7 +250,3 @@ class Lxc(Engine):
             bundle=str(bundle),
             binds=[Bind(entry.source, entry.destination, "ro" in entry.options) for entry in entries if entry.is_bind],
         )
-
-
-def _checkpoint(name: str, images: Path) -> Sequence[str]:
-    return ["lxc-checkpoint", "--name", name, "--checkpoint-dir", str(images), "--verbose"]

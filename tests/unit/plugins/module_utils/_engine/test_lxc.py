@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
+from ansible_collections.fleet.criu.plugins.module_utils._engine import lxc
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Arrival, Bind, Container
 from ansible_collections.fleet.criu.plugins.module_utils._engine.lxc import Lxc
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError, WorkloadNotFound
@@ -91,7 +92,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(lxc, "_UNIFIED", tmp_path)
     return Bench(tmp_path)
 
 
@@ -142,10 +144,12 @@ def test_its_own_mounts_are_those_where_the_kernel_s_files_are(bench: Bench) -> 
     assert bench.engine.own_mountpoints(bench.web()) == own
 
 
-def test_facts_tell_version_control_groups_and_names(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_tell_version_control_groups_and_names(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    for is_two, version in ((True, "v2"), (False, "v1")):
-        monkeypatch.setattr("os.path.exists", lambda path, answer=is_two: answer)
+    for path, version in ((tmp_path, "v2"), (tmp_path / "none", "v1")):
+        monkeypatch.setattr(lxc, "_UNIFIED", path)
         common = {"engine": "lxc", "version": "6.0.4", "cgroup_version": version}
         assert bench.engine.facts(bench.web()) == common
         assert bench.engine.facts() == {**common, "names": ["web"]}
@@ -159,6 +163,14 @@ def test_facts_tell_version_control_groups_and_names(bench: Bench, monkeypatch: 
 
 def test_nothing_stands_against_a_plain_container(bench: Bench) -> None:
     assert bench.engine.problems(bench.web()) == []
+
+
+def test_control_groups_of_version_1_are_a_problem(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lxc, "_UNIFIED", tmp_path / "none")
+    (problem,) = bench.engine.problems(bench.web())
+    assert "control groups of version 1" in problem
 
 
 def test_what_does_not_run_cannot_be_moved(bench: Bench) -> None:
@@ -216,10 +228,23 @@ def test_the_target_is_told_all_settings_with_includes_in_place(bench: Bench, tm
     }
 
 
-def test_a_checkpoint_stops_the_container_unless_it_is_to_run_on(bench: Bench) -> None:
-    common = ["lxc-checkpoint", "--name", "web", "--checkpoint-dir", str(bench.images), "--verbose"]
-    assert bench.engine.checkpoint(bench.web(), bench.images, Options()).argv == [*common, "--stop"]
-    assert bench.engine.checkpoint(bench.web(), bench.images, Options(), leave_running=True).argv == common
+def test_a_dump_is_what_lxc_would_ask_criu_for(bench: Bench) -> None:
+    argv = list(bench.engine.checkpoint(bench.web(), bench.images, Options()).argv)
+    assert argv[:2] == ["criu", "dump"], "found by PATH, which begins with the stand-in"
+    pairs = list(zip(argv, argv[1:]))
+    for pair in (
+        ("--tree", str(PID)),
+        ("--images-dir", str(bench.images)),
+        ("--log-file", "dump.log"),
+        ("--ext-mount-map", "auto"),
+        ("--ext-mount-map", "/data:data"),
+        ("--ext-mount-map", "/dev/shm:dev/shm"),
+    ):
+        assert pair in pairs
+    assert not [word for word in argv if "cache" in word], "no bind"
+    assert "--manage-cgroups=full" in argv
+    assert "--leave-running" not in argv
+    assert "--leave-running" in bench.engine.checkpoint(bench.web(), bench.images, Options(), leave_running=True).argv
 
 
 def test_options_that_cannot_be_passed_on_are_refused(bench: Bench) -> None:
@@ -234,8 +259,8 @@ def test_options_that_cannot_be_passed_on_are_refused(bench: Bench) -> None:
 
 def test_a_restore_has_a_configuration_of_its_own_that_only_root_can_read(bench: Bench) -> None:
     command = bench.engine.restore(bench.arrival())
-    common = ["lxc-checkpoint", "--name", "web2", "--checkpoint-dir", str(bench.images), "--verbose"]
-    assert command.argv == [*common, "--restore"]
+    words = ["--name", "web2", "--checkpoint-dir", str(bench.images), "--verbose"]
+    assert command.argv == ["lxc-checkpoint", "--restore", *words]
     path = bench.containers / "web2" / "config"
     text = path.read_text()
     assert "lxc.mount.entry = /mnt/data data none bind,create=dir 0 0\n" in text
