@@ -13,7 +13,6 @@ import datetime
 import os
 import signal
 import threading
-import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
@@ -51,14 +50,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report, hold_lock
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, Listener
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Decompressor, require
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.engine_restore import EngineRestore
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Store, read_frames
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import TARGET, Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import TARGET
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import Message
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
@@ -66,16 +64,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     REQUEST,
     SHARED,
     ReceiveRequest,
-    lock_path,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Side, carry_out
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
     Action,
     Event,
-    Step,
     Target,
     target_after,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.timing import Timings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Completed,
@@ -101,27 +97,21 @@ def main(folder: str) -> int:
     report = Report(place)
     prepare_process()
     runner, proc = SubprocessRunner(is_prepared=True), Proc()
-    try:
+
+    def begin() -> Receiver:
         if not request.engine:
             # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
             bind_root_here(request.root)
-        with hold_lock(lock_path(request.workload, TARGET)):
-            receiver = Receiver(request, place, report, runner, proc, notifier)
-            receiver.run()
-            result = receiver.result()
-    except CriuError as error:
-        result = {"outcome": "cleared", "reason": error.message, "remedy": error.remedy, "facts": error.facts}
-    except Exception as error:  # whoever waits must hear of it
-        report.log(traceback.format_exc())
-        result = {"outcome": "cleared", "reason": f"{type(error).__name__}: {error}", "remedy": "", "facts": {}}
-    finally:
-        destroy(place / "identity")
-    report.finish(result)
-    return 0 if result["outcome"] == "running" else 1
+        return Receiver(request, place, report, runner, proc, notifier)
+
+    outcome = carry_out(place, report, request.workload, TARGET, begin, "cleared")
+    return 0 if outcome == "running" else 1
 
 
-class Receiver:
+class Receiver(Side[ReceiveRequest]):
     """One handoff, seen from the target."""
+
+    name = TARGET
 
     def __init__(
         self,
@@ -132,25 +122,15 @@ class Receiver:
         proc: Proc,
         notifier: Notifier,
     ) -> None:
-        self._request = request
-        self._folder = folder
-        self._report = report
-        self._runner = runner
-        self._proc = proc
+        super().__init__(request, folder, report, runner, proc)
         self._notifier = notifier
         self._images = Path(request.images)
-        self._journal = Journal(request.handoff, TARGET)
-        self._hooks = parse(request.hooks)
         self._state = Target.ARMED
-        self._timings = Timings()
-        self._reason: CriuError | None = None
-        self._hook_results: list[dict[str, Any]] = []
-        self._control: Channel | None = None
         self._stream: Channel | None = None
         self._decompressor: Decompressor | None = None
         self._store: Store | None = None
-        self._take: Callable[[], bool] | None = None
-        self._stages: Stages | None = None
+        self._take_frames: Callable[[], bool] | None = None
+        self._port: int | str = ""
         self._standby: Standby | None = None
         self._manifest: Manifest | None = None
         self._checksums: Mapping[str, Any] | None = None
@@ -160,10 +140,9 @@ class Receiver:
         self._has_manifest = False
         self._writing: threading.Thread | None = None
         self._identity: Identity | None = None
-        self._criu_runs = False
         self._is_gone = False
         self._is_lost = False
-        self._actions: dict[Action, Callable[[], None]] = {
+        self._actions = {
             Action.RESTORE: lambda: None,  # `run` starts it, because it lasts
             Action.SEND_READY: self._send_ready,
             Action.LET_GO: self._let_go,
@@ -261,49 +240,19 @@ class Receiver:
         if is_lost:
             self._happen(Event.LOST)
 
-    def _do(self, action: Action) -> None:
-        if isinstance(action.value, Step):
-            self._journal.record(action.value)
-            self._run_hooks(action.value.value)
-        else:
-            self._actions[action]()
-
-    def _fail(self, error: Exception) -> None:
-        self._note(error)
-        self._happen(Event.LOST if isinstance(error, LinkLost) else Event.VETOED)
-
-    def _note(self, error: Exception) -> None:
-        self._report.log(f"{type(error).__name__}: {error}")
-        if self._reason is None:
-            self._reason = error if isinstance(error, CriuError) else CriuError(f"{type(error).__name__}: {error}.")
-
     def _turn(self) -> None:
         try:
             self._loop.turn(0.2)
         except Exception as error:  # CRIU must not be left alone with the workload
             self._fail(error)
 
-    def _stop(self) -> None:
-        self._fail(CriuError("The handoff was asked to stop."))
+    def _silence(self) -> str:
+        return f"The source {self._request.source} did not go on in time ({self._state.name.lower()})."
 
-    def _too_late(self) -> None:
-        self._fail(
-            LinkLost(
-                f"The source {self._request.source} did not go on in time ({self._state.name.lower()}).",
-                "Look at its journal with handoff_settle.",
-            )
-        )
+    def _link_is_lost(self) -> None:
+        self._is_lost = True
 
-    def _heard(self, _descriptor: int) -> None:
-        if self._control is None:
-            raise AssertionError
-        try:
-            message = self._control.receive(_END_SECONDS)
-        except LinkLost as error:
-            self._is_lost = True
-            self._loop.forget(self._control)
-            self._fail(error)
-            return
+    def _take(self, message: Message) -> None:
         if message.kind == "run":
             self._run()
         elif message.kind == "abort":
@@ -377,7 +326,7 @@ class Receiver:
             self._decompressor = Decompressor(
                 self._compression, lambda view: channel.receive_into(view, _STREAM_SECONDS)
             )
-            self._take = read_frames(self._decompressor, self._store)
+            self._take_frames = read_frames(self._decompressor, self._store)
             if self._compression == "none":
                 self._loop.watch(channel, self._frames, channel.has_pending)
             else:
@@ -449,12 +398,12 @@ class Receiver:
             self._note(error)
 
     def _frames(self, _descriptor: int) -> None:
-        if self._take is None:
+        if self._take_frames is None:
             raise AssertionError
         if self._stream is None:
             raise AssertionError
         try:
-            ended = self._take()
+            ended = self._take_frames()
         except Exception as error:
             self._loop.forget(self._stream)
             self._fail(error)
@@ -730,14 +679,5 @@ class Receiver:
             "engine": dict(request.engine),
         }
 
-    def _run_hooks(self, moment: str) -> None:
-        environment = {
-            "CRIU_HANDOFF_WORKLOAD": self._request.workload,
-            "CRIU_HANDOFF_SIDE": TARGET,
-            "CRIU_HANDOFF_SOURCE": self._request.source,
-            "CRIU_HANDOFF_TARGET": self._request.target,
-            "CRIU_HANDOFF_PID": str(self._identity.pid if self._identity else ""),
-            "CRIU_HANDOFF_PORT": str(getattr(self, "_port", "")),
-            "CRIU_HANDOFF_AGENT_PID": str(os.getpid()),
-        }
-        self._hook_results += self._hooks.run(moment, environment, self._runner, self._report.log)
+    def _place(self) -> Mapping[str, Any]:
+        return {"pid": self._identity.pid if self._identity else "", "port": self._port}

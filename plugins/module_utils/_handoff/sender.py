@@ -13,10 +13,9 @@ import contextlib
 import os
 import signal
 import time
-import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, criu_dump, plan_dump
@@ -33,13 +32,12 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import certificate, files
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report, hold_lock
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, connect
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Compressor, require
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Capture, FolderCapture
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE, Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.limit import Limit
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import VERSION, Message
@@ -48,16 +46,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     REQUEST,
     SHARED,
     SendRequest,
-    lock_path,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Side, carry_out
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
     Action,
     Event,
     Source,
-    Step,
     source_after,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.timing import Timings
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
@@ -87,51 +83,31 @@ def main(folder: str) -> int:
     report = Report(place)
     prepare_process()
     runner, proc = SubprocessRunner(is_prepared=True), Proc()
-    try:
-        with hold_lock(lock_path(request.workload, SOURCE)):
-            sender = Sender(request, place, report, runner, proc)
-            sender.run()
-            result = sender.result()
-    except CriuError as error:
-        result = {"outcome": "back", "reason": error.message, "remedy": error.remedy, "facts": error.facts}
-    except Exception as error:  # whoever waits must hear of it
-        report.log(traceback.format_exc())
-        result = {"outcome": "back", "reason": f"{type(error).__name__}: {error}", "remedy": "", "facts": {}}
-    finally:
-        destroy(place / "identity")
-    report.finish(result)
-    return 0 if result["outcome"] == "moved" else 1
+    outcome = carry_out(
+        place, report, request.workload, SOURCE, lambda: Sender(request, place, report, runner, proc), "back"
+    )
+    return 0 if outcome == "moved" else 1
 
 
-class Sender:
+class Sender(Side[SendRequest]):
     """One handoff, seen from the source."""
 
+    name = SOURCE
+
     def __init__(self, request: SendRequest, folder: Path, report: Report, runner: Runner, proc: Proc) -> None:
-        self._request = request
-        self._folder = folder
-        self._report = report
-        self._runner = runner
-        self._proc = proc
-        self._journal = Journal(request.handoff, SOURCE)
-        self._hooks = parse(request.hooks)
+        super().__init__(request, folder, report, runner, proc)
         self._state = Source.LIVE
-        self._timings = Timings()
         self._target_timings: Mapping[str, Any] = {}
-        self._reason: CriuError | None = None
-        self._hook_results: list[dict[str, Any]] = []
         self._copies: list[dict[str, Any]] = []
-        self._control: Channel | None = None
         self._images: Channel | None = None
         self._capture: Capture | FolderCapture | None = None
         self._leaving: Leaving | None = None
         self._image_folder = self._log_folder = Path(request.images) if request.images else folder / "dump"
         self._compressor: Compressor | None = None
-        self._stages: Stages | None = None
         self._files: files.Sender | None = None
         self._number = 0
         self._identity_of_tls: certificate.Identity | None = None
         self._frozen_for_good = False
-        self._criu_runs = False
         self._asked = False
         self._has_all_images = False
         self._has_all_files = False
@@ -139,7 +115,7 @@ class Sender:
         self._has_made_images = False
         self._target_pid: int | None = None
         self._target_is_tidy = False
-        self._actions: dict[Action, Callable[[], None]] = {
+        self._actions = {
             Action.DUMP: lambda: None,  # `run` starts it, because it lasts
             Action.SEND_IMAGES: self._send_images,
             Action.KEEP_FROZEN: self._keep_frozen,
@@ -221,23 +197,10 @@ class Sender:
                     self._state = Source.DOUBT
                     return
 
-    def _do(self, action: Action) -> None:
-        if isinstance(action.value, Step):
-            self._journal.record(action.value)
-            self._observe(action.value.value)
-        else:
-            self._actions[action]()
-
     def _fail(self, error: Exception) -> None:
         if isinstance(error, LinkLost) and self._state is Source.FREEZING and self._has_heard_why():
             return
-        self._note(error)
-        self._happen(Event.LOST if isinstance(error, LinkLost) else Event.VETOED)
-
-    def _note(self, error: Exception) -> None:
-        self._report.log(f"{type(error).__name__}: {error}")
-        if self._reason is None:
-            self._reason = error if isinstance(error, CriuError) else CriuError(f"{type(error).__name__}: {error}.")
+        super()._fail(error)
 
     def _turn(self) -> None:
         try:
@@ -255,26 +218,10 @@ class Sender:
             return _TURN_SECONDS
         return 0.0 if self._capture.advance() else _FOLDER_TURN_SECONDS
 
-    def _stop(self) -> None:
-        self._fail(CriuError("The handoff was asked to stop."))
+    def _silence(self) -> str:
+        return f"The target {self._request.target} did not answer in time ({self._state.name.lower()})."
 
-    def _too_late(self) -> None:
-        self._fail(
-            LinkLost(
-                f"The target {self._request.target} did not answer in time ({self._state.name.lower()}).",
-                "Look at its journal with handoff_settle.",
-            )
-        )
-
-    def _heard(self, _descriptor: int) -> None:
-        if self._control is None:
-            raise AssertionError
-        try:
-            message = self._control.receive(_END_SECONDS)
-        except LinkLost as error:
-            self._loop.forget(self._control)
-            self._fail(error)
-            return
+    def _take(self, message: Message) -> None:
         if message.kind == "ready":
             self._ready()
         elif message.kind == "running":
@@ -381,14 +328,14 @@ class Sender:
                 "engine": self._leaving.configuration() if self._leaving is not None else {},
             }
             self._ask(Message("prepare", prepare))
-        self._observe("connected")
+        self._run_hooks("connected")
         self._to_copy = [files.Copy(entry["path"], entry["folder"], entry.get("file_name")) for entry in request.copies]
         Contents().claim([copy.path for copy in self._to_copy], request.workload)
         self._files = files.Sender(self._folder, lambda name: self._connect("copy", name)[0], self._runner)
         with self._timings.of("live_copy"):
             self._report.progress(phase="copying", bytes=0, forced=True)
             self._copy_live(self._to_copy)
-        self._observe("copied")
+        self._run_hooks("copied")
         if self._leaving is not None:
             self._prepare_engine(self._leaving)
         self._files.prepare(self._to_copy)
@@ -701,26 +648,8 @@ class Sender:
         if self._capture is not None:  # what was sent is of no use here any more
             remove_folder(self._image_folder, self._proc)
 
-    def _run_hooks(self, moment: str) -> None:
-        environment = self._hook_environment()
-        results = self._hooks.run(moment, environment, self._runner, self._report.log)
-        self._hook_results += results
-
-    def _observe(self, step: str) -> None:
-        # Any step may be watched; the public moments have their place above.
-        self._run_hooks(step)
-
-    def _hook_environment(self) -> dict[str, str]:
-        request = self._request
-        return {
-            "CRIU_HANDOFF_WORKLOAD": request.workload,
-            "CRIU_HANDOFF_SIDE": SOURCE,
-            "CRIU_HANDOFF_SOURCE": request.source,
-            "CRIU_HANDOFF_TARGET": request.target,
-            "CRIU_HANDOFF_PID": str(request.pid),
-            "CRIU_HANDOFF_PORT": str(request.port),
-            "CRIU_HANDOFF_AGENT_PID": str(os.getpid()),
-        }
+    def _place(self) -> Mapping[str, Any]:
+        return {"pid": self._request.pid, "port": self._request.port}
 
     def _image_bytes(self) -> int:
         if self._capture is not None:
