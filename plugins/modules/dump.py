@@ -317,7 +317,7 @@ def _dump_container(
     except WorkloadNotFound:  # an earlier dump may have taken it
         return dump_workload(request, proc, runner, Generations(), check_mode)
     criu = find_criu(runner, request.criu_path)
-    return dump_workload(
+    dumped = dump_workload(
         replace(request, own_mountpoints=leaving.own_mountpoints),
         proc,
         runner,
@@ -328,6 +328,10 @@ def _dump_container(
         ),
         {ENGINE: leaving.configuration()},
     )
+    if dumped.changed and not request.leave_running and not check_mode:
+        # Else the engine might start it anew beside the one that will be restored, or refuse that for its name.
+        leaving.remove()
+    return dumped
 
 
 def main() -> None:

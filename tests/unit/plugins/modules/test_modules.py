@@ -9,11 +9,13 @@ import os
 import platform
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import Dumped
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored
 from ansible_collections.fleet.criu.plugins.module_utils._engine import discover, registry
@@ -22,6 +24,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import Workload
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import reviver
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.modules import dump
 from ansible_collections.fleet.criu.plugins.modules import restore as restore_module
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc
 
@@ -429,6 +432,26 @@ def test_dump_and_restore_tell_the_difference(scene: Scene) -> None:
 def test_a_copy_of_a_workload_leaves_it_running(scene: Scene) -> None:
     after = {"running": True, "images": str(scene.images)}
     assert scene.dump(leave_running=True)["diff"]["after"] == after
+
+
+@pytest.mark.parametrize(
+    ("changed", "leave_running", "check_mode", "removals"),
+    [(True, False, False, 1), (False, False, False, 0), (True, True, False, 0), (True, False, True, 0)],
+)
+def test_an_engine_forgets_a_container_that_is_in_an_image_set_alone(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: bool,
+    leave_running: bool,
+    check_mode: bool,
+    removals: int,
+) -> None:
+    leaving = Mock(own_mountpoints=frozenset(), configuration=dict)
+    manifest = Mock(generation=1, size=2, as_dict=dict)
+    monkeypatch.setattr(dump, "Leaving", lambda *given: leaving)
+    monkeypatch.setattr(dump, "dump_workload", lambda *given: Dumped(manifest, changed))
+    scene.dump(check_mode=check_mode, engine="lxc", container="web", leave_running=leave_running)
+    assert leaving.remove.call_count == removals
 
 
 def test_dump_replaces_images_only_if_so_asked(scene: Scene) -> None:
