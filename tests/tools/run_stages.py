@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,11 +113,11 @@ def run_beside(names: list[str]) -> dict[str, tuple[Tally, float]]:
     print(f"\n==> {' '.join(names)}: two at a time", flush=True)
     RESULTS.mkdir(exist_ok=True)
     with ThreadPoolExecutor(2) as pool:
-        running = {name: pool.submit(run_to_file, name) for name in sorted(names, key=LONGEST_FIRST.index)}
-        for name in names:
-            running[name].result()
+        running = {pool.submit(run_to_file, name): name for name in sorted(names, key=LONGEST_FIRST.index)}
+        for future in as_completed(running):
+            name = running[future]
             print(f"\n==> {name}\n{log_of(name).read_text(errors='replace')}", flush=True)
-    return {name: running[name].result() for name in names}
+    return {name: future.result() for future, name in running.items()}
 
 
 def run_to_file(name: str) -> tuple[Tally, float]:
