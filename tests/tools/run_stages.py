@@ -101,10 +101,8 @@ def one_at_a_time() -> Iterator[None]:
 def run_alone(names: list[str]) -> dict[str, tuple[Tally, float]]:
     results = {}
     for name in names:
-        place = Place(CACHE / "stage")
-        stage(ROOT, place.copy)
         print(f"\n==> {name}", flush=True)
-        results[name] = run_stage(name, place)
+        results[name] = run_stage(name)
     return results
 
 
@@ -122,16 +120,17 @@ def run_beside(names: list[str]) -> dict[str, tuple[Tally, float]]:
 
 def run_to_file(name: str) -> tuple[Tally, float]:
     with log_of(name).open("wb") as output:
-        place = Place(CACHE / f"stage-{name}", output)
-        stage(ROOT, place.copy)
-        return run_stage(name, place)
+        return run_stage(name, output)
 
 
 def log_of(name: str) -> Path:
     return RESULTS / f"{name}.log"
 
 
-def run_stage(name: str, place: Place) -> tuple[Tally, float]:
+def run_stage(name: str, output: IO[bytes] | None = None) -> tuple[Tally, float]:
+    place = Place(CACHE / f"stage-{name}", output)
+    if name != "molecule":  # which runs in the checkout itself
+        stage(ROOT, place.copy)
     shutil.rmtree(place.ansible_test_output, ignore_errors=True)
     start = time.monotonic()
     tally = STAGES[name](place)

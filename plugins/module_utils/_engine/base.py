@@ -210,6 +210,30 @@ class Engine(ABC):
             ) from error
 
 
+def not_running(container: Container) -> str:
+    """Why a container that does not run cannot be moved."""
+    return f"the container {container.name} is {container.state}, and only what runs can be moved. Start it"
+
+
+def has_other_end(bind: Bind, advice: str) -> str:
+    """Why a container with this bind, from what is neither a folder nor an ordinary file, cannot be moved."""
+    return (
+        f"{bind.destination} is bound from {bind.source}, which is a socket, a pipe or a device: what is at its other "
+        f"end cannot be moved. {advice}"
+    )
+
+
+def require_sources(destinations: Sequence[str], sources: Mapping[str, str]) -> None:
+    """Raises CriuError if one of the destinations has no source on this host."""
+    missing = [destination for destination in destinations if destination not in sources]
+    if missing:
+        raise CriuError(
+            f"There is no source on this host for what is bound at {', '.join(missing)}.",
+            "Plan again with mount_map for this host.",
+            {"mountpoints": missing},
+        )
+
+
 def require_passed_on(options: Options, engine: str, further: frozenset[str] = frozenset()) -> None:
     """Raises CriuError if CRIU is to have options that this engine cannot pass on; `further` are those it can."""
     default = Options()

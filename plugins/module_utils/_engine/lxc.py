@@ -29,6 +29,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     Bind,
     Container,
     Engine,
+    has_other_end,
+    not_running,
     require_passed_on,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._engine.lxc_configuration import (
@@ -64,16 +66,20 @@ _LXCS_OWN = ("/proc", "/sys", "/dev")
 # What lxc-checkpoint of LXC 6 gives to `criu dump` for every container, but for the control group's freezer (CRIU stops
 # the tasks one by one without) and roots of controllers (there are none of version 1).
 _LXCS_ARGUMENTS = [
-    *[
-        "--tcp-established",
-        "--file-locks",
-        "--link-remap",
-        "--skip-in-flight",
-        "--force-irmap",
-        "--manage-cgroups=full",
-    ],
-    *["--ext-mount-map", "auto", "--enable-external-sharing", "--enable-external-masters"],
-    *["--enable-fs", "hugetlbfs", "--enable-fs", "tracefs"],
+    "--tcp-established",
+    "--file-locks",
+    "--link-remap",
+    "--skip-in-flight",
+    "--force-irmap",
+    "--manage-cgroups=full",
+    "--ext-mount-map",
+    "auto",
+    "--enable-external-sharing",
+    "--enable-external-masters",
+    "--enable-fs",
+    "hugetlbfs",
+    "--enable-fs",
+    "tracefs",
 ]
 
 # cgroups(7): only version 2 has it.
@@ -152,13 +158,12 @@ class Lxc(Engine):
 
     def problems(self, container: Container) -> list[str]:
         if container.state != RUNNING:
-            return [f"the container {container.name} is {container.state}, and only what runs can be moved. Start it"]
+            return [not_running(container)]
         settings = self._settings(container)
         root = last(settings, ROOT)
         networks = [value for key, value in settings if _TYPE_OF_NETWORK.match(key)]
         found = [
-            f"{bind.destination} is bound from {bind.source}, which is a socket, a pipe or a device: what is at its "
-            "other end cannot be moved. Take the entry out of the container's configuration"
+            has_other_end(bind, "Take the entry out of the container's configuration")
             for bind in container.binds
             if path_type(bind.source) == OTHER
         ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Iterator, Mapping, Sequence, Tuple
 
+from ansible_collections.fleet.criu.plugins.module_utils._engine.base import require_sources
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 
 # Key and value, in the order of the file: for some keys each line adds one.
@@ -86,13 +87,7 @@ def remapped_settings(settings: Sequence[Setting], sources: Mapping[str, str], r
     Raises CriuError if a bind has no source.
     """
     binds = [entry.destination for entry in mount_entries(settings) if entry.is_bind]
-    missing = [destination for destination in binds if destination not in sources]
-    if missing:
-        raise CriuError(
-            f"There is no source on this host for what is bound at {', '.join(missing)}.",
-            "Plan again with mount_map for this host.",
-            {"mountpoints": missing},
-        )
+    require_sources(binds, sources)
     kept = [(key, _with_source(value, sources) if key == MOUNT_ENTRY else value) for key, value in settings]
     return [*((key, value) for key, value in kept if key != ROOT), (ROOT, f"dir:{root}")]
 

@@ -22,7 +22,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     Bind,
     Container,
     Engine,
+    has_other_end,
+    not_running,
     require_passed_on,
+    require_sources,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
@@ -121,16 +124,12 @@ class OciRuntime(Engine):
                 f"engine: {container.owner} and the name that it has there"
             )
         if container.state != RUNNING:
-            found.append(
-                f"the container {container.name} is {container.state}, and only what runs can be moved. Start it"
-            )
-            return found
-        for bind in container.binds:
-            if path_type(bind.source) == OTHER:
-                found.append(
-                    f"{bind.destination} is bound from {bind.source}, which is a socket, a pipe or a device: what is "
-                    "at its other end cannot be moved. Take the bind out of the container's configuration"
-                )
+            return [*found, not_running(container)]
+        found += [
+            has_other_end(bind, "Take the bind out of the container's configuration")
+            for bind in container.binds
+            if path_type(bind.source) == OTHER
+        ]
         if (self._configuration_of(container).get("process") or {}).get("terminal"):
             found.append(
                 "the container has a terminal (process.terminal), whose other end would be lost. Start it without one"
@@ -265,19 +264,10 @@ def remapped(configuration: Mapping[str, Any], sources: Mapping[str, str], root:
     Destinations stay: they are the keys in the images. Raises CriuError if a bind has no source.
     """
     changed: dict[str, Any] = copy.deepcopy(dict(configuration))
-    missing = []
-    for mount in changed.get("mounts") or []:
-        if _is_bind(mount):
-            if mount["destination"] in sources:
-                mount["source"] = sources[mount["destination"]]
-            else:
-                missing.append(mount["destination"])
-    if missing:
-        raise CriuError(
-            f"There is no source on this host for what is bound at {', '.join(missing)}.",
-            "Plan again with mount_map for this host.",
-            {"mountpoints": missing},
-        )
+    binds = [mount for mount in changed.get("mounts") or [] if _is_bind(mount)]
+    require_sources([mount["destination"] for mount in binds], sources)
+    for mount in binds:
+        mount["source"] = sources[mount["destination"]]
     if root is not None:
         changed["root"] = {**(changed.get("root") or {}), "path": root}
     return changed

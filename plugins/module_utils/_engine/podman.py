@@ -28,6 +28,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     Container,
     Copy,
     Engine,
+    has_other_end,
+    not_running,
     require_passed_on,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._engine.oci import hidden_paths, remapped
@@ -127,11 +129,10 @@ class Podman(Engine):
 
     def problems(self, container: Container) -> list[str]:
         if container.state != RUNNING:
-            return [f"the container {container.name} is {container.state}, and only what runs can be moved. Start it"]
+            return [not_running(container)]
         row = self._row(container)
         found = [
-            f"{bind.destination} is bound from {bind.source}, which is a socket, a pipe or a device: what is at its "
-            "other end cannot be moved. Start the container without it"
+            has_other_end(bind, "Start the container without it")
             for bind in container.binds
             if path_type(bind.source) not in (DIRECTORY, FILE)
         ]

@@ -5,10 +5,9 @@
 
 An engine starts `criu swrk DESCRIPTOR` and speaks with it by messages on that socket (libcriu and go-criu do), or, as
 LXC does, `criu dump` and `criu restore`. The stand-in looks at the first message without taking it. If a dump or a
-restore is asked for, CRIU is given a configuration
-file with our action script (CRIU runs it after the engine's own one since 3.19), and it waits until we say so. So at
-the target an engine can do all its own work, and fail, before anything is frozen, and at the source we know when the
-freeze begins.
+restore is asked for, CRIU is given a configuration file with our action script (CRIU runs it after the engine's own one
+since 3.19), and it waits until we say so. So at the target an engine can do all its own work, and fail, before anything
+is frozen, and at the source we know when the freeze begins.
 """
 
 from __future__ import annotations
