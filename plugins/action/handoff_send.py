@@ -10,10 +10,10 @@ import shlex
 import time
 from typing import Any, Iterator, Mapping
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import PROGRESS, RESULT
+from ansible_collections.fleet.criu.plugins.plugin_utils.agents import AgentAction
 
 _SECONDS = 1.0
 # The module is called again after so many looks at most: it also finds out that the sender was killed.
@@ -23,11 +23,8 @@ _MIB = 1 << 20
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(AgentAction):
     """Start the module, and call it again and again to see how far the handoff is."""
-
-    TRANSFERS_FILES = False
-    _requires_connection = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The module's last result."""
@@ -60,7 +57,7 @@ class ActionModule(ActionBase):
                 return
 
     def _call(self, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        return dict(self._execute_module("fleet.criu.handoff_send", dict(arguments), task_vars=task_vars))
+        return self.call_module("fleet.criu.handoff_send", arguments, task_vars)
 
 
 class _Pace:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import NAMES
+from ansible_collections.fleet.criu.plugins.module_utils._engine.names import NAMES
 
 WORKLOAD_CHOICES = ("pid", "pid_file", "unit", "command", "container")
 WORKLOAD_TOGETHER = ("container", "engine")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -23,6 +24,14 @@ class Stat:
     pid: int
     state: str
     parent: int
+    start_time: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process told from all others: a pid may be used again, a pid with its start time may not."""
+
+    pid: int
     start_time: int
 
 
@@ -120,6 +129,21 @@ class Proc:
             return (self.folder / str(pid) / name).read_bytes().decode("utf-8", errors)
         except OSError:
             return ""
+
+
+def lives(identity: Identity, proc: Proc) -> bool:
+    """Whether this very process is still there, and not another that has its pid by now."""
+    stat = proc.stat(identity.pid)
+    return stat is not None and stat.start_time == identity.start_time
+
+
+def signal_tree(identity: Identity | None, number: int, proc: Proc) -> None:
+    """Send a signal to a process and all below it, if that very process still lives."""
+    if identity is None or not lives(identity, proc):
+        return
+    for pid in proc.tree(identity.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def clock_ticks(seconds: float) -> float:

@@ -189,9 +189,16 @@ options:
       - How many seconds to wait for the source.
     type: float
     default: 600.0
+  code:
+    description:
+      - The name of the agents' code. The controller's part of this module gives it, and brings the code to a host that
+        does not have it with M(fleet.criu.handoff_agent).
+    type: str
+    default: ""
 seealso:
   - module: fleet.criu.handoff_send
   - module: fleet.criu.handoff_settle
+  - module: fleet.criu.handoff_agent
 """
 
 EXAMPLES = r"""
@@ -243,7 +250,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.start import a
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
-_RENAMED = ("mount_map", "arm_timeout", "engine", "container", "sources")
+_RENAMED = ("mount_map", "arm_timeout", "engine", "container", "sources", "code")
 
 
 def receive(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -255,7 +262,7 @@ def receive(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     )
     if check_mode:
         return {"changed": True}
-    port, certificate = arm(request, SubprocessRunner())
+    port, certificate = arm(request, parameters["code"], SubprocessRunner())
     unit = unit_name(request.workload, request.unit) if has_systemd() and not request.engine else ""
     return {"changed": True, "port": port, "certificate": certificate, "unit": unit}
 
@@ -288,6 +295,7 @@ def main() -> None:
             "unit": {"type": "str"},
             "keep_images": {"type": "bool", "default": False},
             "arm_timeout": {"type": "float", "default": 600.0},
+            "code": {"type": "str", "default": "", "no_log": False},
         },
         required_together=[_arguments.WORKLOAD_TOGETHER],
         supports_check_mode=True,

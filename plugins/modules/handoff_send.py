@@ -162,9 +162,16 @@ options:
       - How many seconds to follow the sender before the module returns. V(0) is until it has ended.
     type: float
     default: 0.0
+  code:
+    description:
+      - The name of the agents' code. The controller's part of this module gives it, and brings the code to a host that
+        does not have it with M(fleet.criu.handoff_agent).
+    type: str
+    default: ""
 seealso:
   - module: fleet.criu.handoff_receive
   - module: fleet.criu.handoff_settle
+  - module: fleet.criu.handoff_agent
 """
 
 EXAMPLES = r"""
@@ -287,7 +294,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 
 _FOREVER = 7 * 24 * 3600.0
 _OTHER_NAMES = {"mount_map": "dump_map", "restore_timeout": "restore_seconds"}
-_NOT_FOR_THE_AGENT = ("state", "wait", "container")
+_NOT_FOR_THE_AGENT = ("state", "wait", "container", "code")
 
 
 def hand_over(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -297,7 +304,7 @@ def hand_over(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]
     if state == "prepared":
         return {"changed": True, "certificate": make_certificate(handoff, SOURCE, SubprocessRunner())}
     if state == "sent":
-        send(_request(parameters), SubprocessRunner())
+        send(_request(parameters), parameters["code"], SubprocessRunner())
     return _followed(follow_send(handoff, parameters["wait"] or _FOREVER))
 
 
@@ -351,6 +358,7 @@ def main() -> None:
             "compression": {"type": "str", "choices": ["none", "zstd", "lz4"], "default": "none"},
             "bandwidth_limit": {"type": "int"},
             "restore_timeout": {"type": "float", "default": 300.0},
+            "code": {"type": "str", "default": "", "no_log": False},
             "wait": {"type": "float", "default": 0.0},
         },
         required_together=[_arguments.WORKLOAD_TOGETHER],

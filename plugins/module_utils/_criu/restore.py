@@ -24,18 +24,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, MakeCommand, Stages
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
-    Description,
-    Identity,
-    find,
-    lives,
-)
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Description, find
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_atomically, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import is_block_device, path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_device_of, is_same_file, read_mounts
-from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
 

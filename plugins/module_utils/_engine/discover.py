@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Container, Engine
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import ENGINES, UNSUPPORTED, has_unsupported
+from ansible_collections.fleet.criu.plugins.module_utils._engine.names import UNSUPPORTED
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import ENGINES, has_unsupported
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import pa
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import root_mount
 from ansible_collections.fleet.criu.plugins.module_utils._proc import (
     NAMESPACES,
+    Identity,
     Proc,
     clock_ticks,
     memory_bytes,
@@ -34,14 +33,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 
 # A pid file is written after its process has started; clocks and file systems round, so a little is allowed.
 _PID_FILE_SLACK_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A process told from all others: a pid may be used again, a pid with its start time may not."""
-
-    pid: int
-    start_time: int
 
 
 @dataclass(frozen=True)
@@ -89,21 +80,6 @@ def find(description: Description, proc: Proc, runner: Runner) -> Identity:
     if description.pid_file is not None:
         _check_age(Path(description.pid_file), stat.start_time, pid, proc)
     return Identity(pid, stat.start_time)
-
-
-def lives(identity: Identity, proc: Proc) -> bool:
-    """Whether this very process is still there, and not another that has its pid by now."""
-    stat = proc.stat(identity.pid)
-    return stat is not None and stat.start_time == identity.start_time
-
-
-def signal_tree(identity: Identity | None, number: int, proc: Proc) -> None:
-    """Send a signal to a process and all below it, if that very process still lives."""
-    if identity is None or not lives(identity, proc):
-        return
-    for pid in proc.tree(identity.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def require_own_mount_namespace(pid: int, proc: Proc) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which engines there are. A new one is a file of its own and a line here."""
+"""Which engines there are. A new one is a file of its own, a line here, and its name in names.py."""
 
 from __future__ import annotations
 
@@ -11,31 +11,17 @@ from typing import Mapping
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Engine
 from ansible_collections.fleet.criu.plugins.module_utils._engine.crun import Crun
 from ansible_collections.fleet.criu.plugins.module_utils._engine.lxc import Lxc
+from ansible_collections.fleet.criu.plugins.module_utils._engine.names import PROCESS, UNSUPPORTED
 from ansible_collections.fleet.criu.plugins.module_utils._engine.podman import Podman
 from ansible_collections.fleet.criu.plugins.module_utils._engine.runc import Runc
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, EngineMissing
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
-# A process tree that nobody owns: CRIU is called directly.
-PROCESS = "process"
-
 ENGINES: Mapping[str, type[Engine]] = {engine.name: engine for engine in (Runc, Crun, Lxc, Podman)}
 
-
-# Engines that we know and cannot work with: why, and the way out.
-UNSUPPORTED: Mapping[str, str] = {
-    "docker": (
-        "Docker's checkpoint is experimental, stays on its host and restores every bind from the path that it had: its "
-        "containers cannot be moved to another host. Run the same image with podman, whose containers can be moved "
-        "(podman run takes the same options; docker save and podman load bring the image over)."
-    ),
-}
 # The program `docker` itself may be podman's.
 _SIGNS = {"docker": ("/run/docker.sock", "/usr/bin/dockerd")}
-
-# What a user may write; for those that are not supported there is a better answer than a list of the others.
-NAMES = sorted([*ENGINES, *UNSUPPORTED])
 
 
 def has_unsupported(name: str) -> bool:

@@ -29,11 +29,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, Callable, Iterator, Mapping, Sequence
 
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import has_systemd
-from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
 ARCHIVE, AGENT, LOG, PROGRESS, RESULT = "agent.zip", "agent.json", "agent.log", "progress.json", "result.json"

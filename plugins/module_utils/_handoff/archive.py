@@ -5,6 +5,9 @@
 
 To compile it takes an agent longer than all else that it does before it is ready. So the compiled code is in the
 archive too, and the archive is kept on the host for the next agent with the same code and the same Python.
+
+It also takes a module longer to carry that code to the host than all else that it does. So those that start an agent
+do not have it: they name it, and the module handoff_agent brings it to hosts that do not have it yet.
 """
 
 from __future__ import annotations
@@ -36,15 +39,55 @@ _KEPT_SECONDS = 30 * 24 * 3600.0
 _UNCHECKED = (1).to_bytes(4, "little")
 
 
+def keep(code: str) -> bool:
+    """Keep the code of all modules of this collection that are imported now, under this name; see `place`.
+
+    Whatever an agent needs must have been imported before. Says whether the host did not have it. Raises CriuError if
+    the source of one cannot be had.
+    """
+    kept = kept_path(code)
+    is_new = not kept.exists()
+    if is_new:
+        _make(kept, _sources())
+    return is_new
+
+
+def require(code: str) -> None:
+    """Raises CriuError, with `code_missing` among its facts, if this host does not have the code of this name."""
+    if not kept_path(code).exists():
+        raise CriuError(
+            "The code of the agents is not on this host.",
+            "Run the module handoff_agent on it.",
+            {"code_missing": True},
+        )
+
+
+def place(code: str, folder: Path) -> Path:
+    """Put the code of this name into the folder of an agent; gives the archive. Raises CriuError as `require` does."""
+    require(code)
+    return _copy(kept_path(code), folder)
+
+
+def kept_path(code: str) -> Path:
+    """Where the host has the code of this name, for the Python that runs now, if it has it."""
+    # Code that one Python has compiled is of no use to another.
+    text = json.dumps([sys.version, code])
+    return CODE_FOLDER / f"{hashlib.sha256(text.encode('utf-8')).hexdigest()[:32]}.zip"
+
+
 def install(folder: Path) -> Path:
     """Put the code of all modules of this collection that are imported now into the folder; gives the archive.
 
     Whatever the agent needs must have been imported before. Raises CriuError if the source of one cannot be had.
     """
     files = _sources()
-    kept = CODE_FOLDER / f"{_digest(files)}.zip"
+    kept = kept_path(_digest(files))
     if not kept.exists():
         _make(kept, files)
+    return _copy(kept, folder)
+
+
+def _copy(kept: Path, folder: Path) -> Path:
     archive = folder / ARCHIVE
     with replacing(archive) as stream, kept.open("rb") as original:
         shutil.copyfileobj(original, stream)
@@ -65,8 +108,7 @@ def _sources() -> dict[str, str]:
 
 
 def _digest(files: Mapping[str, str]) -> str:
-    text = json.dumps([sys.version, files], sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def _make(kept: Path, files: Mapping[str, str]) -> None:

@@ -44,7 +44,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import i
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Standby
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import READY
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Arriving
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
@@ -72,7 +71,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
     Target,
     target_after,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Completed,
     Runner,

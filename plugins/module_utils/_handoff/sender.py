@@ -26,7 +26,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failur
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import checksums_of
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import READY
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import Leaving
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError, WorkloadNotFound
@@ -55,7 +54,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
     source_after,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
-from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc, memory_bytes
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, memory_bytes, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Command,
     Completed,

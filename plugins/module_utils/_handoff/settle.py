@@ -32,7 +32,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
     answer_stage,
     given_answer,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Identity, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import (
     ENGINE,
     Arriving,
@@ -61,7 +60,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
     settle_source,
     settle_target,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
 _STOP_SECONDS = 5.0

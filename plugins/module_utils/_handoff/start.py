@@ -13,9 +13,8 @@ from typing import Any
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import write_json
-from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import archive
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import follow, is_alive, start
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.archive import install
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import (
     SOURCE,
@@ -40,6 +39,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation, create
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
+# Not imported here: see archive.py.
+RECEIVER = "ansible_collections.fleet.criu.plugins.module_utils._handoff.receiver"
+SENDER = "ansible_collections.fleet.criu.plugins.module_utils._handoff.sender"
+
 _ARM_SECONDS = 30.0
 _KEPT_SECONDS = 24 * 3600.0
 
@@ -54,8 +57,12 @@ def make_certificate(handoff: str, side: str, runner: Runner) -> str:
     return make_identity(runtime_folder(handoff, side) / "identity", handoff, runner).pem
 
 
-def arm(request: ReceiveRequest, runner: Runner) -> tuple[int, str]:
-    """Start the receiver. Gives its port and certificate when it waits for the source. Raises CriuError."""
+def arm(request: ReceiveRequest, code: str, runner: Runner) -> tuple[int, str]:
+    """Start the receiver, with the code of this name. Gives its port and certificate when it waits for the source.
+
+    Raises CriuError; if the code is not on this host as `archive.require` does, before anything was done.
+    """
+    archive.require(code)
     folder = runtime_folder(request.handoff, TARGET)
     certificate = make_certificate(request.handoff, TARGET, runner)
     unit, unit_properties = _unit_for(request, runner)
@@ -66,8 +73,8 @@ def arm(request: ReceiveRequest, runner: Runner) -> tuple[int, str]:
     if request.claims:
         Contents().claim(request.claims, request.workload)
     write_json(folder / REQUEST, asdict(request))
-    install(folder)
-    start(folder, receiver.__name__, unit, unit_properties, runner)
+    archive.place(code, folder)
+    start(folder, RECEIVER, unit, unit_properties, runner)
     until = time.monotonic() + _ARM_SECONDS
     while time.monotonic() < until:
         state = follow(folder, 0.02)
@@ -94,15 +101,16 @@ def _unit_for(request: ReceiveRequest, runner: Runner) -> tuple[str | None, list
     return unit, properties()
 
 
-def send(request: SendRequest, runner: Runner) -> None:
-    """Start the sender."""
+def send(request: SendRequest, code: str, runner: Runner) -> None:
+    """Start the sender, with the code of this name. Raises CriuError, as `arm` does."""
     folder = runtime_folder(request.handoff, SOURCE)
     if read_record(request.handoff, SOURCE) is not None or is_alive(folder):
         return  # a second call follows the first
+    archive.require(code)
     write_json(folder / REQUEST, asdict(request))
-    install(folder)
+    archive.place(code, folder)
     unit = f"criu-send-{request.handoff}.service" if has_systemd() else None
-    start(folder, sender.__name__, unit, _NO_OWNER_PROPERTIES, runner)
+    start(folder, SENDER, unit, _NO_OWNER_PROPERTIES, runner)
 
 
 def follow_send(handoff: str, seconds: float) -> dict[str, Any]:

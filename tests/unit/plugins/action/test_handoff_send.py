@@ -10,6 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from ansible_collections.fleet.criu.plugins.action import handoff_send as subject
+from ansible_collections.fleet.criu.plugins.plugin_utils import agents
 
 MODULE = "fleet.criu.handoff_send"
 MIB = 1 << 20
@@ -24,6 +25,7 @@ class Action:
         self.shown: list[str] = []
         self.now = 100.0
         monkeypatch.setattr(subject.display, "display", self.shown.append)
+        monkeypatch.setattr(agents, "code_name", lambda: "c1")
         monkeypatch.setattr(subject.time, "monotonic", self._clock)
         monkeypatch.setattr(subject.time, "sleep", lambda seconds: None)
         self.looked: list[str] = []
@@ -67,9 +69,9 @@ def working(**progress: Any) -> dict[str, Any]:
 def test_the_sender_is_started_once_and_followed_until_it_has_finished(action: Action) -> None:
     done = {"finished": True, "outcome": "moved", "changed": True}
     assert action.run(dict(SENT), working(phase="copying"), working(phase="sending"), done) == done
-    following = {"handoff": "h1", "state": "followed", "wait": 1.0}
+    following = {"handoff": "h1", "state": "followed", "wait": 1.0, "code": "c1"}
     assert action.called == [
-        (MODULE, {**SENT, "wait": 1.0}, {"a": 1}),
+        (MODULE, {**SENT, "wait": 1.0, "code": "c1"}, {"a": 1}),
         (MODULE, following, {"a": 1}),
         (MODULE, following, {"a": 1}),
     ]
@@ -96,7 +98,7 @@ def test_each_time_a_line_says_how_far_it_is(action: Action) -> None:
 def test_what_needs_no_following_is_one_call(action: Action, extra: dict[str, Any]) -> None:
     arguments = {**SENT, **extra}
     assert action.run(arguments, working(phase="copying")) == working(phase="copying")
-    assert action.called == [(MODULE, arguments, {"a": 1})]
+    assert action.called == [(MODULE, {**arguments, "code": "c1"}, {"a": 1})]
     assert action.shown == []
 
 

@@ -32,6 +32,7 @@ SEND = {
     "wait": 0.0,
     "engine": None,
     "container": None,
+    "code": "c1",
 }
 RECEIVE = {
     "handoff": "h1",
@@ -46,6 +47,7 @@ RECEIVE = {
     "unit": None,
     "engine": None,
     "container": None,
+    "code": "c1",
     "sources": {},
 }
 RESULT = {"outcome": "moved", "reason": "", "remedy": "", "facts": {}, "generation": 3}
@@ -57,7 +59,7 @@ class Agent:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Any] = []
         self.state: dict[str, Any] = {"finished": True, "result": RESULT, "progress": {}, "alive": False}
-        monkeypatch.setattr(handoff_send, "send", lambda request, runner: self.calls.append(request))
+        monkeypatch.setattr(handoff_send, "send", lambda request, code, runner: self.calls.append(request))
         monkeypatch.setattr(handoff_send, "follow_send", self._follow)
         monkeypatch.setattr(handoff_send, "make_certificate", lambda *given: f"{given[0]} {given[1]}")
 
@@ -157,7 +159,7 @@ def test_a_sender_that_was_killed_leaves_doubt(agent: Agent) -> None:
 def test_the_receiver_is_armed(monkeypatch: pytest.MonkeyPatch, with_systemd: bool, unit: str) -> None:
     requests: list[ReceiveRequest] = []
 
-    def arm(request: ReceiveRequest, _runner: Any) -> tuple[int, str]:
+    def arm(request: ReceiveRequest, _code: str, _runner: Any) -> tuple[int, str]:
         requests.append(request)
         return 4711, "PEM"
 
@@ -177,7 +179,12 @@ def test_the_receiver_is_armed(monkeypatch: pytest.MonkeyPatch, with_systemd: bo
 
 def test_a_receiver_with_an_engine_is_in_no_unit_of_the_workload_s(monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[ReceiveRequest] = []
-    monkeypatch.setattr(handoff_receive, "arm", lambda request, runner: (requests.append(request), (4711, "PEM"))[1])
+
+    def arm(request: ReceiveRequest, _code: str, _runner: Any) -> tuple[int, str]:
+        requests.append(request)
+        return 4711, "PEM"
+
+    monkeypatch.setattr(handoff_receive, "arm", arm)
     monkeypatch.setattr(handoff_receive, "has_systemd", lambda: True)
     given = {**RECEIVE, "engine": "podman", "container": "web", "sources": {"/d": "/srv/d"}, "root": ""}
     assert handoff_receive.receive(given, False)["unit"] == ""

@@ -14,7 +14,6 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
-    Identity,
     describe,
     find,
     require_own_mount_namespace,
@@ -26,6 +25,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     SharedMountNamespace,
     WorkloadNotFound,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_TIME, FakeProc, FakeRunner
 

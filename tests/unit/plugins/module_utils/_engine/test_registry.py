@@ -11,14 +11,8 @@ import yaml
 
 from ansible_collections.fleet.criu.plugins.doc_fragments.engine import ModuleDocFragment
 from ansible_collections.fleet.criu.plugins.module_utils._engine import registry as subject
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import (
-    ENGINES,
-    NAMES,
-    PROCESS,
-    UNSUPPORTED,
-    engine_named,
-    has_unsupported,
-)
+from ansible_collections.fleet.criu.plugins.module_utils._engine.names import NAMES, PROCESS, SUPPORTED, UNSUPPORTED
+from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import ENGINES, engine_named, has_unsupported
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, EngineMissing, WorkloadNotFound
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc, FakeRunner
 
@@ -29,7 +23,7 @@ def proc(tmp_path: Path) -> FakeProc:
 
 
 def test_the_engines_are_these() -> None:
-    assert sorted(ENGINES) == ["crun", "lxc", "podman", "runc"]
+    assert sorted(ENGINES) == sorted(SUPPORTED) == ["crun", "lxc", "podman", "runc"]
     assert NAMES == ["crun", "docker", "lxc", "podman", "runc"]
     assert PROCESS not in NAMES
 

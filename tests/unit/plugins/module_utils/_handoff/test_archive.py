@@ -13,6 +13,7 @@ import time
 import types
 import zipfile
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -125,6 +126,42 @@ def test_what_nobody_has_used_for_long_is_removed(bench: Bench) -> None:
     subject.install(bench.folder)
     assert not old.exists()
     assert len(bench.archives()) == 2
+
+
+def test_code_that_was_brought_once_is_placed_by_its_name(bench: Bench) -> None:
+    assert subject.keep("c1")
+    assert bench.archives() == [subject.kept_path("c1")]
+    assert subject.place("c1", bench.folder) == bench.folder / "agent.zip"
+    completed = bench.run(f"import {ENTRY} as e; e.main()")
+    assert "ValueError: é" in completed.stderr.decode("utf-8")
+
+
+def test_code_that_is_here_is_not_brought_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject.keep("c1")
+    monkeypatch.setattr("builtins.compile", None)
+    assert not subject.keep("c1")
+    subject.require("c1")
+
+
+@pytest.mark.parametrize("ask", [subject.require, lambda code: subject.place(code, Path("/nowhere"))])
+def test_code_that_is_not_here_is_asked_for(bench: Bench, ask: Callable[[str], object]) -> None:
+    subject.keep("c1")
+    for code in ("c2", ""):
+        with pytest.raises(CriuError, match="not on this host") as caught:
+            ask(code)
+        assert caught.value.facts == {"code_missing": True}
+        assert "handoff_agent" in caught.value.remedy
+
+
+def test_code_that_another_python_compiled_is_not_here(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject.keep("c1")
+    monkeypatch.setattr(sys, "version", "4.0")
+    with pytest.raises(CriuError):
+        subject.require("c1")
+
+
+def test_no_name_leads_out_of_the_folder(bench: Bench) -> None:
+    assert subject.kept_path("../../etc/passwd").parent == bench.kept
 
 
 def test_code_in_an_archive_can_be_handed_on(bench: Bench, tmp_path: Path) -> None:

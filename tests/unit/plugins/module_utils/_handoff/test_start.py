@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +34,7 @@ def state(**changes: Any) -> dict[str, Any]:
 
 
 class Agents:
-    """In the place of agent.py: notes what was installed and started, and answers who follows."""
+    """In the place of agent.py: notes what was put there and started, and answers who follows."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
         self.runtime = runtime
@@ -41,12 +43,20 @@ class Agents:
         self.alive: set[Path] = set()
         self.with_systemd = False
         self.problem: str | None = None
-        monkeypatch.setattr(subject, "install", lambda folder: self.events.append(("install", folder)))
+        self.missing: set[str] = set()
+        monkeypatch.setattr(subject, "archive", self)
         monkeypatch.setattr(subject, "start", lambda *arguments: self.events.append(("start", *arguments[:4])))
         monkeypatch.setattr(subject, "follow", self._follow)
         monkeypatch.setattr(subject, "is_alive", lambda folder: folder in self.alive)
         monkeypatch.setattr(subject, "has_systemd", lambda: self.with_systemd)
         monkeypatch.setattr(subject, "unit_problem", lambda unit, runner: self.problem)
+
+    def require(self, code: str) -> None:
+        if code in self.missing:
+            raise CriuError("The code of the agents is not on this host.", facts={"code_missing": True})
+
+    def place(self, code: str, folder: Path) -> None:
+        self.events.append(("place", code, folder))
 
     def _follow(self, folder: Path, seconds: float) -> Any:
         return self.states.pop(0) if len(self.states) > 1 else self.states[0]
@@ -81,13 +91,13 @@ def test_the_target_is_armed_and_says_where_it_listens(agents: Agents, tmp_path:
     made = {"path": str(tmp_path / "made"), "type": "directory", "mode": "0750", **owners}
     request = replace(RECEIVE, folders=folders, claims=["/srv/data"], create=[made])
     agents.states.insert(0, state())
-    port, pem = arm(request, SubprocessRunner())
+    port, pem = arm(request, "c1", SubprocessRunner())
     folder = agents.runtime / "h1.target"
     assert port == 4711
     assert pem == (folder / "identity" / "certificate.pem").read_text()
     assert agents.events == [
-        ("install", folder),
-        ("start", folder, subject.receiver.__name__, None, []),
+        ("place", "c1", folder),
+        ("start", folder, subject.RECEIVER, None, []),
     ]
     assert ReceiveRequest(**read_json(folder / "request.json")) == request
     assert (folder / "request.json").stat().st_mode & 0o777 == 0o600
@@ -98,8 +108,8 @@ def test_the_target_is_armed_and_says_where_it_listens(agents: Agents, tmp_path:
 
 def test_with_systemd_the_target_has_a_unit_of_the_workload_s(agents: Agents) -> None:
     agents.with_systemd = True
-    arm(RECEIVE, SubprocessRunner())
-    arm(replace(RECEIVE, unit="my"), SubprocessRunner())
+    arm(RECEIVE, "c1", SubprocessRunner())
+    arm(replace(RECEIVE, unit="my"), "c1", SubprocessRunner())
     assert [event[3:] for event in agents.events if event[0] == "start"] == [
         ("criu-redis.service", subject.properties()),
         ("my.service", subject.properties()),
@@ -115,8 +125,8 @@ def test_a_receiver_whose_engine_owns_the_workload_has_a_unit_of_its_own(agents:
         create=[],
         engine={"name": "podman", "container": "redis", "sources": {"/d": "/srv/d"}},
     )
-    arm(request, SubprocessRunner())
-    ((_install, _folder), (_start, folder, _module, unit, properties)) = agents.events
+    arm(request, "c1", SubprocessRunner())
+    ((_place, _code, _folder), (_start, folder, _module, unit, properties)) = agents.events
     assert unit == "criu-receive-h1.service"
     assert "KillMode=process" in properties, "CRIU holds the tasks also when the receiver is killed"
     assert "Type=exec" in properties, "the workload never becomes its main process"
@@ -127,7 +137,7 @@ def test_a_unit_that_is_taken_is_found_before_anything_is_started(agents: Agents
     agents.with_systemd = True
     agents.problem = "The unit criu-redis.service is active here."
     with pytest.raises(CriuError, match=r"criu-redis\.service is active here"):
-        arm(RECEIVE, SubprocessRunner())
+        arm(RECEIVE, "c1", SubprocessRunner())
     assert agents.events == []
 
 
@@ -135,8 +145,29 @@ def test_a_target_that_ends_at_once_is_told_with_its_own_words(agents: Agents) -
     result = {"reason": "The port is taken.", "remedy": "Take another.", "facts": {"port": 5}}
     agents.states = [state(finished=True, result=result, alive=False)]
     with pytest.raises(CriuError, match=r"The port is taken\.") as caught:
-        arm(RECEIVE, SubprocessRunner())
+        arm(RECEIVE, "c1", SubprocessRunner())
     assert (caught.value.remedy, caught.value.facts) == ("Take another.", {"port": 5})
+
+
+def test_without_the_code_nothing_is_done_on_either_side(agents: Agents, tmp_path: Path) -> None:
+    agents.missing = {"c1"}
+    request = replace(RECEIVE, folders={"k1": str(tmp_path / "a")}, claims=["/srv/data"])
+    for begin in (lambda: arm(request, "c1", SubprocessRunner()), lambda: send(SEND, "c1", SubprocessRunner())):
+        with pytest.raises(CriuError) as caught:
+            begin()
+        assert caught.value.facts == {"code_missing": True}
+    assert agents.events == []
+    assert not agents.runtime.exists()
+    assert not (tmp_path / "a").exists()
+    assert not Contents().belongs_to("/srv/data", "redis")
+
+
+def test_agents_are_named_without_being_imported() -> None:
+    # The modules that start them are small because of that.
+    for name in (subject.RECEIVER, subject.SENDER):
+        assert importlib.import_module(name).main
+    source = Path(subject.__file__).read_text("utf-8")
+    assert not re.search(r"import .*\b(receiver|sender)\b", source)
 
 
 @pytest.mark.parametrize("alive", [False, True])
@@ -146,7 +177,7 @@ def test_a_target_that_says_nothing_is_not_waited_for_for_ever(
     monkeypatch.setattr(subject, "_ARM_SECONDS", 0.05 if alive else 60.0)
     agents.states = [state(alive=alive)]
     with pytest.raises(CriuError, match="did not get ready") as caught:
-        arm(RECEIVE, SubprocessRunner())
+        arm(RECEIVE, "c1", SubprocessRunner())
     assert str(agents.runtime / "h1.target" / "agent.log") in caught.value.remedy
 
 
@@ -155,9 +186,9 @@ def test_the_sender_is_started(agents: Agents, with_systemd: bool, unit: str | N
     agents.with_systemd = with_systemd
     folder = agents.runtime / "h1.source"
     folder.mkdir(parents=True)
-    send(SEND, SubprocessRunner())
-    ((_word, installed), (_start, started, entry, named, properties)) = agents.events
-    assert (installed, started, entry, named) == (folder, folder, subject.sender.__name__, unit)
+    send(SEND, "c1", SubprocessRunner())
+    ((_word, code, placed), (_start, started, entry, named, properties)) = agents.events
+    assert (code, placed, started, entry, named) == ("c1", folder, folder, subject.SENDER, unit)
     assert "KillMode=process" in properties, "CRIU holds the tasks also when the sender is killed"
     assert replace(SendRequest(**read_json(folder / "request.json")), copies=()) == SEND
 
@@ -170,7 +201,7 @@ def test_a_second_call_starts_no_second_sender(agents: Agents, how: str) -> None
         agents.alive.add(folder)
     else:
         Journal("h1", SOURCE).begin({})
-    send(SEND, SubprocessRunner())
+    send(SEND, "c1", SubprocessRunner())
     assert agents.events == []
     assert follow_send("h1", 1.0) == state(progress={"port": 4711})
 
