@@ -211,23 +211,20 @@ mounts:
       elements: dict
 """
 
-from dataclasses import replace
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
-from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Container, Engine
+from ansible_collections.fleet.criu.plugins.module_utils._engine.mounts import workload_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
     find,
-    require_own_mount_namespace,
     running_container,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import Owned, nested_problems, read_mounts
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, Auto, Settings
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
@@ -235,12 +232,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     proc, runner = Proc(), SubprocessRunner()
     if parameters["container"] is None:
-        pid, owned = find(Description.from_dict(parameters), proc, runner).pid, None
+        pid, owner = find(Description.from_dict(parameters), proc, runner).pid, None
     else:
         engine = engine_named(parameters["engine"], runner, proc)
         container = running_container(engine, parameters["container"])
-        pid, owned = container.pid, _owned(engine, container)
-    require_own_mount_namespace(pid, proc)
+        pid, owner = container.pid, (engine, container)
     auto = Auto(parameters["external_shared"], parameters["external_masters"])
     settings = Settings(
         keys={entry["mountpoint"]: entry["key"] for entry in parameters["mount_map"] if not entry["device"]},
@@ -249,14 +245,7 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         skipped=frozenset(parameters["skip_mnt"]),
         enabled_file_systems=frozenset(parameters["enable_fs"]),
     )
-    mounts = read_mounts(pid, proc, settings, owned)
-    own_keys = {mount["mountpoint"]: mount["mountpoint"] for mount in mounts if mount["kind"] == EXTERNAL}
-    nested = nested_problems(pid, proc, replace(settings, keys={**own_keys, **settings.keys}))
-    return {"pid": pid, "mounts": mounts, "nested": nested}
-
-
-def _owned(engine: Engine, container: Container) -> Owned:
-    return Owned(engine.own_mountpoints(container), frozenset(bind.destination for bind in container.binds))
+    return {"pid": pid, **workload_mounts(pid, proc, settings, owner)}
 
 
 def main() -> None:

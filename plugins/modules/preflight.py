@@ -94,6 +94,11 @@ options:
       - Needed in both calls for V(contents), and with O(state=check) for V(mapped_files).
     type: list
     elements: dict
+  mounts:
+    description:
+      - The RV(fleet.criu.mount_info#module:mounts) of the workload, for RV(way_back) with O(state=describe).
+    type: list
+    elements: dict
   contents:
     description:
       - How V(contents) looks at files. V(quick) compares size, mode, owner and, up to 1 MiB, SHA-256; of larger files
@@ -181,6 +186,7 @@ EXAMPLES = r"""
     state: describe
     pid: "{{ redis.pid }}"
     map_entries: "{{ map.entries }}"
+    mounts: "{{ mounts.mounts }}"
     address: node2.example.org
   become: true
   register: described
@@ -210,6 +216,13 @@ facts:
   description: What O(source) of the other call needs, as it is. It may change from version to version.
   returned: if O(state=describe)
   type: dict
+way_back:
+  description: >-
+    What keeps the workload from coming back here with the paths that its mounts have now, like the
+    RV(fleet.criu.mount_map#module:gaps) of M(fleet.criu.mount_map).
+  returned: if O(state=describe) and O(mounts) is given
+  type: list
+  elements: dict
 checks:
   description: Every check in a fixed order.
   returned: if O(state=check)
@@ -261,6 +274,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.checks impor
     run_checks,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import source_facts, target_facts
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.way_back import way_back
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
@@ -268,7 +282,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 def preflight(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     require_known(parameters["skip"])
     if parameters["state"] == "describe":
-        return {"facts": source_facts(parameters, Proc(), SubprocessRunner())}
+        return _described(parameters)
     target = target_facts(parameters["source"], parameters, Proc(), SubprocessRunner())
     findings = run_checks(parameters["source"], target, parameters, parameters["skip"])
     failed = failures(findings)
@@ -281,6 +295,14 @@ def preflight(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]
     return result
 
 
+def _described(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    facts = source_facts(parameters, Proc(), SubprocessRunner())
+    if parameters["mounts"] is None:
+        return {"facts": facts}
+    gaps = way_back(parameters["mounts"], parameters["map_entries"] or [], parameters["workload"])
+    return {"facts": facts, "way_back": gaps}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -290,6 +312,7 @@ def main() -> None:
             "images": {"type": "path"},
             "criu_path": {"type": "path"},
             "map_entries": {"type": "list", "elements": "dict"},
+            "mounts": {"type": "list", "elements": "dict"},
             "contents": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
             "contents_max_files": {"type": "int", "default": 10000},
             "contents_max_bytes": {"type": "int", "default": 1 << 34},

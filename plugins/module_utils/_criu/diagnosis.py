@@ -10,6 +10,7 @@ import signal
 from dataclasses import asdict, dataclass
 from typing import Mapping, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import ErrorLine
 from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import Match, find, is_cause
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 
@@ -19,19 +20,6 @@ SILENT = "silent"
 
 # "Dump files (pid: 236) failed with -1": which process an error before it was about.
 _ABOUT = re.compile(r"\(pid: (?P<pid>[0-9]+)\)")
-
-
-@dataclass(frozen=True)
-class ErrorLine:
-    """An error line without time and source position.
-
-    `process` is the pid that the line begins with (at restore, as the workload sees it), `before` are the lines of the
-    log just before it.
-    """
-
-    text: str
-    process: int | None = None
-    before: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

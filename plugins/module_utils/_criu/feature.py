@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import check_command, version_command
-from ansible_collections.fleet.criu.plugins.module_utils._criu.log import error_lines
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import error_lines
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuMissing
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 

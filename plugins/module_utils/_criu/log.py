@@ -1,45 +1,21 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a CRIU log says about a failure: its own error lines, and from them a diagnosis.
-
-A line is `(TIME) [pie: ][PID: ]Error (FILE:LINE): TEXT`. With -v2 there is no time, and a PID is written only by
-processes of a restore; "pie" is CRIU's code inside a process of the workload.
-"""
+"""What a CRIU log says about a failure: its own error lines, and from them a diagnosis."""
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
-from typing import Sequence
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import ErrorLine, diagnose
-from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import says_nothing
+from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import diagnose
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import errors_in, first_and_last
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 
 MOST_LINES = 12
-LINES_BEFORE = 3
 LOG_FOLDER = Path("/var/log/fleet.criu")
-
-_TIME = re.compile(r"^\([0-9.]+\)\s*")
-_LINE = re.compile(r"^\s*(?:pie: )?\s*(?:(?P<process>[0-9]+): )?Error \([^)]*\): (?P<text>.*)$")
-
-
-def error_lines(log: str) -> list[str]:
-    """The texts of the log's error lines, in their order, without time, pid and source position, each once.
-
-    Those that say nothing are left out: CRIU goes on after them, or they say that it failed and no more.
-    """
-    return list(dict.fromkeys(error.text for error in _errors(log)))
-
-
-def remedy_for(errors: Sequence[str]) -> str:
-    """What to do about the first error that we know, or an empty text."""
-    diagnoses = diagnose([ErrorLine(error) for error in errors if not says_nothing(error)], Places(), 1)
-    return diagnoses[0].remedy
 
 
 def failure(what: str, completed: Completed, log_file: Path, places: Places | None = None) -> CommandFailed:
@@ -50,7 +26,7 @@ def failure(what: str, completed: Completed, log_file: Path, places: Places | No
     log = log_file.read_text("utf-8", "replace") if log_file.is_file() else ""
     printed = completed.stderr or completed.stdout
     # Before CRIU has opened its log, for example at an option that it does not know, it can only print.
-    errors = _errors(log) or _errors(printed) or _first_and_last(log) or _first_and_last(printed)
+    errors = errors_in(log) or errors_in(printed) or first_and_last(log) or first_and_last(printed)
     diagnoses = diagnose(errors, places or Places(), completed.returncode)
     shown = list(dict.fromkeys(error.text for error in errors))[:MOST_LINES]
     kept = _keep(log_file)
@@ -65,35 +41,6 @@ def failure(what: str, completed: Completed, log_file: Path, places: Places | No
             "rc": completed.returncode,
         },
     )
-
-
-def _errors(log: str) -> list[ErrorLine]:
-    errors = []
-    before: list[str] = []
-    for line in log.splitlines():
-        text = _text(line)
-        if not text or says_nothing(text):
-            continue
-        match = _match(line)
-        if match is not None:
-            process = match.group("process")
-            errors.append(ErrorLine(text, None if process is None else int(process), tuple(before)))
-        before = [*before, text][-LINES_BEFORE:]
-    return errors
-
-
-def _match(line: str) -> re.Match[str] | None:
-    return _LINE.match(_TIME.sub("", line))
-
-
-def _text(line: str) -> str:
-    match = _match(line)
-    return _TIME.sub("", line).strip() if match is None else match.group("text").strip()
-
-
-def _first_and_last(text: str) -> list[ErrorLine]:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not says_nothing(_text(line))]
-    return [ErrorLine(line) for line in lines[:1] + lines[1:][-2:]]
 
 
 def _keep(log_file: Path) -> Path | None:

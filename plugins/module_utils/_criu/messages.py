@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import Iterator, Mapping, Pattern
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import says_nothing
+
 # What a name in a text may look like. A file or mountpoint is as the workload sees it, a host path as this host does.
 _PLACES = {
     "mount": r"[0-9]+",
@@ -58,11 +60,6 @@ def find(line: str) -> Match | None:
     return None
 
 
-def says_nothing(line: str) -> bool:
-    """Whether the line is not worth showing: CRIU goes on after it, or it says that it failed and nothing else."""
-    return any(pattern.search(line) for pattern in _SAYS_NOTHING)
-
-
 def is_cause(line: str) -> bool:
     """Whether the line can tell a cause, and does not merely follow from another one."""
     return not says_nothing(line) and not any(pattern.search(line) for pattern in _FOLLOWS)
@@ -89,17 +86,6 @@ def _patterns(messages: tuple[Message, ...]) -> Iterator[tuple[Message, str, Pat
         for text in message.texts:
             yield message, text, _pattern(text)
 
-
-_SAYS_NOTHING = tuple(
-    map(
-        re.compile,
-        (
-            r"Can't setup RLIMIT_NOFILE for self",
-            r"cgroupd: recv req error",
-            r"^(Dumping|Pre-dumping|Restoring|Lazy pages transfer) FAILED\.",
-        ),
-    )
-)
 
 _FOLLOWS = tuple(
     map(

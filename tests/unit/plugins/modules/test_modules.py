@@ -327,6 +327,23 @@ def test_workload_info_refuses_docker_even_if_nothing_is_required(scene: Scene) 
     assert "Run the same image with podman" in failed["msg"]
 
 
+@pytest.mark.usefixtures("_engines")
+@pytest.mark.parametrize("given", [{"pid": PID}, {"engine": "runc", "container": "web"}])
+def test_workload_info_gives_what_mount_info_gives_if_asked(scene: Scene, given: dict[str, Any]) -> None:
+    wanted = scene.run("mount_info", **given)
+    found = scene.run("workload_info", mounts=True, **given)
+    assert (found["mounts"], found["nested"]) == (wanted["mounts"], wanted["nested"])
+    assert "mounts" not in scene.run("workload_info", **given)
+    assert "mounts" not in scene.run("workload_info", mounts=True, required=False, pid=7)
+
+
+def test_workload_info_finds_also_what_has_mounts_that_cannot_be_moved(scene: Scene) -> None:
+    scene.proc.add(43, own_namespaces=[])
+    found = scene.run("workload_info", mounts=True, pid=43)
+    assert found["found"]
+    assert "mounts" not in found
+
+
 # mount_info
 
 

@@ -102,6 +102,15 @@ def test_both_calls_change_nothing_and_need_each_other_s_results_alone(scene: Sc
     assert not (scene.folder / "images").exists()
 
 
+def test_whether_it_could_come_back_is_told_if_its_mounts_are_given(scene: Scene) -> None:
+    mount = {"mount_id": 1, "mountpoint": "/", "kind": "root", "type": "directory", "fstype": "ext4"}
+    assert "way_back" not in scene.run(state="describe", pid=PID)
+    for path, expected in ((str(scene.folder), []), (None, ["/"])):
+        found = scene.run(state="describe", pid=PID, mounts=[{**mount, "host_path": path}])
+        assert [gap["mountpoint"] for gap in found["way_back"]] == expected
+        assert "facts" in found
+
+
 def test_a_failed_check_fails_the_task_unless_told_otherwise(scene: Scene) -> None:
     facts = scene.facts()
     facts["io_uring"] = ["process 42, descriptor 3"]

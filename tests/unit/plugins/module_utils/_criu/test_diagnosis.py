@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import Diagnosis, ErrorLine, diagnose
+from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import Diagnosis, diagnose
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import ErrorLine
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 
 PLACES = Places(

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.log import (
-    MOST_LINES,
-    error_lines,
-    failure,
-    remedy_for,
-)
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log import MOST_LINES, failure
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import error_lines
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 
@@ -70,22 +66,11 @@ def test_other_lines_are_none(line: str) -> None:
 def test_errors_that_are_never_the_cause_are_left_out(text: str) -> None:
     log = f"(00.1) Error (a.c:1): {text}\n(00.2) Error (a.c:2): the cause\n(00.3) Error (a.c:3): {text}\n"
     assert error_lines(log) == ["the cause"]
-    assert remedy_for([text]) == ""
 
 
 def test_an_error_that_is_repeated_is_told_once_at_its_first_place() -> None:
     text = "Error (a.c:1): one\nError (a.c:2): two\n(00.1) Error (a.c:3): one\n"
     assert error_lines(text) == ["one", "two"]
-
-
-def test_the_first_error_that_we_know_decides() -> None:
-    assert remedy_for(["Timeout reached", "Locking network failed"]) == remedy_for(["Timeout reached"])
-    assert remedy_for(["Locking network failed", "Timeout reached"]) == remedy_for(["Locking network failed"])
-
-
-def test_an_unknown_error_has_no_remedy() -> None:
-    assert remedy_for(["gremlins"]) == ""
-    assert remedy_for([]) == ""
 
 
 def test_a_failure_carries_criu_s_words_the_diagnosis_and_where_the_log_is(tmp_path: Path, host: Path) -> None:

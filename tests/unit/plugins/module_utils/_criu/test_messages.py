@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.log import error_lines
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import error_lines
 from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import MESSAGES, Message, find, is_cause
 
 DIR = "/tmp/.criu.mntns.PdsvIy/mnt-0000000603"
