@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterator, Mapping, Pattern
+from functools import lru_cache
+from typing import Mapping, Pattern
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import says_nothing
 
@@ -53,7 +54,7 @@ class Match:
 
 def find(line: str) -> Match | None:
     """The first row of the table with a text that is in the error line."""
-    for message, text, pattern in _PATTERNS:
+    for message, text, pattern in _patterns():
         match = pattern.search(line)
         if match is not None:
             return Match(message, text, match.groupdict())
@@ -81,10 +82,10 @@ def _part(part: str) -> str:
     return re.escape(part)
 
 
-def _patterns(messages: tuple[Message, ...]) -> Iterator[tuple[Message, str, Pattern[str]]]:
-    for message in messages:
-        for text in message.texts:
-            yield message, text, _pattern(text)
+@lru_cache(maxsize=None)
+def _patterns() -> tuple[tuple[Message, str, Pattern[str]], ...]:
+    # Not before the first failure: to compile them takes longer than all else that is imported here.
+    return tuple((message, text, _pattern(text)) for message in MESSAGES for text in message.texts)
 
 
 _FOLLOWS = tuple(
@@ -673,5 +674,3 @@ MESSAGES = (
         general=True,
     ),
 )
-
-_PATTERNS = tuple(_patterns(MESSAGES))

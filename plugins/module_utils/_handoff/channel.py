@@ -48,6 +48,9 @@ _RECORD = 16 * 1024
 # Seconds without any progress after which a link is lost, also if the peer's kernel still answers.
 _PATIENCE = 30.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+# The same where nothing but messages goes: whoever is there acknowledges them at once, however slow its disks are.
+_CLOSE_PATIENCE = 10.0
+_CLOSE_KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
 
 _PAUSE = 0.1
 _BACKLOG = 64
@@ -128,6 +131,10 @@ class Channel:
                 moved = [inward.step(), outward.step()]
                 if not any(moved):
                     self._wait_for_any([*inward.waits_for(), *outward.waits_for()], timeout)
+
+    def watch_closely(self) -> None:
+        """Notice within 10 s instead of 30 s that the peer's host is out of reach. For a channel of messages alone."""
+        _notice_silence(self._socket, _CLOSE_PATIENCE, _CLOSE_KEEPALIVE)
 
     def fileno(self) -> int:
         """For select and poll; ask `has_pending` first."""
@@ -682,8 +689,13 @@ def _prepare(connection: socket.socket) -> None:
     connection.setblocking(False)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     _set_option(connection, "TCP_NODELAY", 1)
-    _set_option(connection, "TCP_USER_TIMEOUT", int(_PATIENCE * 1000))
-    for name, value in _KEEPALIVE.items():
+    _notice_silence(connection, _PATIENCE, _KEEPALIVE)
+
+
+def _notice_silence(connection: socket.socket, seconds: float, keepalive: Mapping[str, int]) -> None:
+    # tcp(7): the first is for what was sent and not acknowledged, the second for a connection without traffic.
+    _set_option(connection, "TCP_USER_TIMEOUT", int(seconds * 1000))
+    for name, value in keepalive.items():
         _set_option(connection, name, value)
 
 

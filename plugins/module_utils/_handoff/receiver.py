@@ -310,6 +310,7 @@ class Receiver(Side[ReceiveRequest]):
         purpose = hello.fields["purpose"]
         if purpose == "control":
             self._control = channel
+            channel.watch_closely()
             self._loop.set_deadline(_SILENCE_SECONDS)
             self._loop.watch(channel, self._heard, channel.has_pending)
             self._happen(Event.HELLO)

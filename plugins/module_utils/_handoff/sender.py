@@ -311,6 +311,8 @@ class Sender(Side[SendRequest]):
         request = self._request
         with self._timings.of("connect"):
             self._control, welcome = self._connect("control")
+            # A workload that is frozen waits as long as we do.
+            self._control.watch_closely()
             self._ticket = welcome.fields["ticket"]
             generations = Generations()
             generation = generations.begin(request.workload, welcome.fields["generation"])

@@ -881,6 +881,15 @@ def test_the_connection_is_quick_and_notices_a_dead_peer(pair: tuple[Channel, Ch
         assert not channel._socket.get_inheritable()
 
 
+def test_a_channel_of_messages_notices_it_sooner(pair: tuple[Channel, Channel]) -> None:
+    source, target = pair
+    source.watch_closely()
+    assert source._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+    probes = [(socket.TCP_KEEPIDLE, 4), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3)]
+    assert [source._socket.getsockopt(socket.IPPROTO_TCP, name) for name, _value in probes] == [4, 2, 3]
+    assert target._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
 def test_it_can_be_polled(pair: tuple[Channel, Channel]) -> None:
     source, target = pair
     assert target.fileno() >= 0
