@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import MOST_LINES, failure
-from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import error_lines
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 
@@ -21,56 +20,6 @@ LOG = """\
 (00.002342) Warn  (criu/mount.c:1): Error in a warning
 (00.002343) Error (criu/cr-dump.c:2128): Dumping FAILED.
 """
-
-
-def test_error_lines_are_without_time_pid_and_source_position() -> None:
-    assert error_lines(LOG) == ["mnt: 101:/data doesn't have a proper root mount"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "(00.1) Error (criu/a.c:1): text",
-        "(12.345678)      1: Error (criu/a.c:1): text",
-        "(12.345678) 12345: Error (compel/src/lib/infect.c:99): text",
-        "Error (criu/a.c:1): text",
-        "     1: Error (criu/a.c:1): text",
-        "(00.1) Error (criu/a.c:1): text   ",
-        "pie: 1: Error (criu/pie/restorer.c:1835): text",
-        "(00.054878) pie: 33928: Error (criu/pie/restorer.c:1832): text",
-        "(00.054878) pie: Error (criu/pie/restorer.c:1832): text",
-    ],
-)
-def test_forms_of_error_lines(line: str) -> None:
-    assert error_lines(line) == ["text"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["(00.1) Warn  (criu/a.c:1): text", "(00.1) Error text", "x Error (criu/a.c:1): text", "", "(00.1) Errors (a): b"],
-)
-def test_other_lines_are_none(line: str) -> None:
-    assert error_lines(line) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted",
-        "cg: cgroupd: recv req error: Operation not permitted",
-        "Dumping FAILED.",
-        "Restoring FAILED.",
-        "Pre-dumping FAILED.",
-    ],
-)
-def test_errors_that_are_never_the_cause_are_left_out(text: str) -> None:
-    log = f"(00.1) Error (a.c:1): {text}\n(00.2) Error (a.c:2): the cause\n(00.3) Error (a.c:3): {text}\n"
-    assert error_lines(log) == ["the cause"]
-
-
-def test_an_error_that_is_repeated_is_told_once_at_its_first_place() -> None:
-    text = "Error (a.c:1): one\nError (a.c:2): two\n(00.1) Error (a.c:3): one\n"
-    assert error_lines(text) == ["one", "two"]
 
 
 def test_a_failure_carries_criu_s_words_the_diagnosis_and_where_the_log_is(tmp_path: Path, host: Path) -> None:
