@@ -39,7 +39,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, MakeCommand, Stages
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import require_own_mount_namespace, root_folder
 from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     BadImageSet,
     CriuError,
@@ -47,7 +46,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._files import write_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys, make_keys
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import Owned, nested_problems, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import (
+    Owned,
+    nested_problems,
+    read_mounts,
+    require_own_mount_namespace,
+    root_folder,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import FATAL, SKIPPED, Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, memory_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner

@@ -24,12 +24,12 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, MakeCommand, Stages
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import Description, find
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_atomically, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import is_block_device, path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_device_of, is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._pid_file import process_of
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
@@ -90,7 +90,7 @@ def restore_workload(
     """
     require_root()
     manifest = read_manifest(request.images)
-    running = _find_running(request, manifest, proc, runner)
+    running = _find_running(request, manifest, proc)
     if running is not None:
         return running
     _check_generation(request, manifest, generations.spent(manifest.workload.name))
@@ -119,15 +119,14 @@ def criu_restore(request: RestoreRequest, criu: Criu, options: Options, stages: 
     return Command(argv, bind_root=request.root)
 
 
-def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc, runner: Runner) -> Restored | None:
+def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc) -> Restored | None:
     # The copy that an earlier restore of this image set started, or the process of the pid file.
     for identity in (recorded(request.images, proc), _left_running(manifest, proc)):
         if identity is not None and lives(identity, proc):
             return Restored(identity.pid, False, manifest)
     if request.pid_file is not None:
         try:
-            identity = find(Description(pid_file=str(request.pid_file)), proc, runner)
-            return Restored(identity.pid, False, manifest)
+            return Restored(process_of(request.pid_file, proc).pid, False, manifest)
         except WorkloadNotFound:
             pass
     return None

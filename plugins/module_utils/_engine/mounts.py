@@ -9,8 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Container, Engine
-from ansible_collections.fleet.criu.plugins.module_utils._engine.process import require_own_mount_namespace
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import Owned, nested_problems, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import (
+    Owned,
+    nested_problems,
+    read_mounts,
+    require_own_mount_namespace,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 

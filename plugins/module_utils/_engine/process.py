@@ -14,25 +14,18 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Con
 from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     AmbiguousWorkload,
-    CriuError,
-    SharedMountNamespace,
     WorkloadNotFound,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse, printable
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import root_mount
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import root_folder
+from ansible_collections.fleet.criu.plugins.module_utils._pid_file import process_of
 from ansible_collections.fleet.criu.plugins.module_utils._proc import (
     NAMESPACES,
     Identity,
     Proc,
-    clock_ticks,
     memory_bytes,
     user_ids,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
-
-# A pid file is written after its process has started; clocks and file systems round, so a little is allowed.
-_PID_FILE_SLACK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +63,8 @@ def find(description: Description, proc: Proc, runner: Runner) -> Identity:
 
     Raises WorkloadNotFound if nothing that runs fits, AmbiguousWorkload if several do or if it is unsure.
     """
+    if description.pid_file is not None:
+        return process_of(Path(description.pid_file), proc)
     pid = _find_pid(description, proc, runner)
     stat = proc.stat(pid)
     if stat is None:
@@ -77,19 +72,7 @@ def find(description: Description, proc: Proc, runner: Runner) -> Identity:
             f"No workload with {description} runs here: there is no process {pid}.",
             "Check the description of the workload, and on which host it runs.",
         )
-    if description.pid_file is not None:
-        _check_age(Path(description.pid_file), stat.start_time, pid, proc)
     return Identity(pid, stat.start_time)
-
-
-def require_own_mount_namespace(pid: int, proc: Proc) -> None:
-    """Raises SharedMountNamespace if the process is in our own mount namespace, where CRIU would run too."""
-    if proc.namespace(pid, "mnt") == proc.namespace("self", "mnt"):
-        raise SharedMountNamespace(
-            f"Process {pid} is in the host's own mount namespace, where CRIU ignores every mount mapping.",
-            "Start the workload in a mount namespace and a root of its own (unshare --mount and pivot_root, or an "
-            "engine).",
-        )
 
 
 def running_container(engine: Engine, name: str) -> Container:
@@ -122,54 +105,14 @@ def describe(identity: Identity, proc: Proc) -> dict[str, Any]:
     }
 
 
-def root_folder(pid: int, proc: Proc) -> str | None:
-    """The folder on the host that is the root of the process, or None if it cannot be seen from the host."""
-    root = root_mount(parse(proc.mountinfo(pid)))
-    if root is None:
-        return None
-    visible = [path for path in HostMounts(parse(proc.mountinfo("self"))).candidates(root) if not path.hidden]
-    return printable(visible[0].path) if visible else None
-
-
 def _find_pid(description: Description, proc: Proc, runner: Runner) -> int:
     if description.pid is not None:
         return description.pid
-    if description.pid_file is not None:
-        return _pid_of_file(Path(description.pid_file))
     if description.unit is not None:
         return _pid_of_unit(description.unit, runner)
     if description.container is not None:
         return running_container(engine_named(str(description.engine), runner, proc), description.container).pid
     return _pid_of_command(list(description.command or ()), proc)
-
-
-def _pid_of_file(path: Path) -> int:
-    try:
-        text = path.read_text("ascii", "replace").strip()
-    except FileNotFoundError:
-        raise WorkloadNotFound(
-            f"No workload runs here by the pid file {path}: the file does not exist.",
-            "Check the path, and on which host the workload runs.",
-        ) from None
-    except OSError as error:
-        raise CriuError(f"The pid file {path} cannot be read: {error.strerror}.", "Set become: true.") from error
-    if not text.isdecimal() or int(text) == 0:
-        raise AmbiguousWorkload(
-            f"The pid file {path} does not hold a pid but {text[:40]!r}.", "Correct or remove the file."
-        )
-    return int(text)
-
-
-def _check_age(path: Path, start_time: int, pid: int, proc: Proc) -> None:
-    try:
-        written = path.stat().st_mtime - proc.boot_time()
-    except OSError:
-        return
-    if start_time > clock_ticks(written + _PID_FILE_SLACK_SECONDS):
-        raise AmbiguousWorkload(
-            f"Process {pid} started after the pid file {path} was written, so it may be another one.",
-            f"See what process {pid} is; remove the pid file if it is stale, or touch it if it is right.",
-        )
 
 
 def _pid_of_unit(unit: str, runner: Runner) -> int:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._errors import SharedMountNamespace, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts, prefer
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import (
@@ -29,6 +29,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import 
     classify,
     predict,
     predict_all,
+    root_mount,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
@@ -78,6 +79,25 @@ def _with_engine(mount: dict[str, Any], owned: Owned) -> dict[str, Any]:
         return {**mount, "kind": ENGINE, "reason": reason, "verdict": ENGINE, "verdict_reason": reason}
     is_known = mount["kind"] != EXTERNAL or owned.bound is None or mountpoint in owned.bound
     return mount if is_known else {**mount, "configured": False}
+
+
+def require_own_mount_namespace(pid: int, proc: Proc) -> None:
+    """Raises SharedMountNamespace if the process is in our own mount namespace, where CRIU would run too."""
+    if proc.namespace(pid, "mnt") == proc.namespace("self", "mnt"):
+        raise SharedMountNamespace(
+            f"Process {pid} is in the host's own mount namespace, where CRIU ignores every mount mapping.",
+            "Start the workload in a mount namespace and a root of its own (unshare --mount and pivot_root, or an "
+            "engine).",
+        )
+
+
+def root_folder(pid: int, proc: Proc) -> str | None:
+    """The folder on the host that is the root of the process, or None if it cannot be seen from the host."""
+    root = root_mount(parse(proc.mountinfo(pid)))
+    if root is None:
+        return None
+    visible = [path for path in HostMounts(parse(proc.mountinfo("self"))).candidates(root) if not path.hidden]
+    return printable(visible[0].path) if visible else None
 
 
 def nested_problems(pid: int, proc: Proc, settings: Settings) -> list[dict[str, Any]]:

@@ -9,9 +9,24 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._errors import MalformedMountinfo, WorkloadNotFound
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import Owned, is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._errors import (
+    MalformedMountinfo,
+    SharedMountNamespace,
+    WorkloadNotFound,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import (
+    Owned,
+    is_same_file,
+    read_mounts,
+    require_own_mount_namespace,
+    root_folder,
+)
 from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeProc
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    return FakeProc(tmp_path / "proc")
 
 
 @pytest.fixture
@@ -166,3 +181,33 @@ def test_two_paths_are_the_same_file_if_they_lead_to_one_inode(tmp_path: Path) -
     assert is_same_file(str(tmp_path / "a"), str(tmp_path / "link"))
     assert not is_same_file(str(tmp_path / "a"), str(tmp_path / "b"))
     assert not is_same_file(str(tmp_path / "a"), str(tmp_path / "nothing"))
+
+
+# Mount namespace and root
+
+
+def test_a_workload_in_the_host_s_mount_namespace_is_refused(proc: FakeProc) -> None:
+    proc.add(42, own_namespaces=["pid", "net"])
+    with pytest.raises(SharedMountNamespace, match="Process 42 is in the host's own mount namespace"):
+        require_own_mount_namespace(42, proc)
+
+
+def test_a_mount_namespace_of_its_own_is_enough(proc: FakeProc) -> None:
+    proc.add(42, own_namespaces=["mnt"])
+    require_own_mount_namespace(42, proc)
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ("100 90 8:1 /srv/box / rw - ext4 /dev/sda1 rw", "/srv/box"),
+        (r"100 90 8:1 /srv/\377 / rw - ext4 /dev/sda1 rw", r"/srv/\xff"),
+        ("100 90 8:1 /run/box / rw - ext4 /dev/sda1 rw", None),  # the host's /run covers it
+        ("100 90 0:21 /box / rw - tmpfs tmpfs rw", "/run/box"),
+        ("100 90 0:99 / / rw - overlay overlay rw", None),
+        ("100 90 8:1 /srv/box /elsewhere rw - ext4 /dev/sda1 rw", None),
+    ],
+)
+def test_the_root_is_a_folder_of_the_host_if_it_can_be_seen(proc: FakeProc, line: str, folder: str | None) -> None:
+    proc.add(42, mounts=line)
+    assert root_folder(42, proc) == folder
