@@ -271,7 +271,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import Dumpe
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Leaving, require_image_sets
-from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._errors import EngineMissing, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner, SubprocessRunner
@@ -314,6 +314,8 @@ def _dump_container(
     require_image_sets(wanted["name"])
     try:
         leaving = Leaving(wanted, request.pid, runner, proc)
+    except EngineMissing:  # which took no dump
+        raise
     except WorkloadNotFound:  # an earlier dump may have taken it
         return dump_workload(request, proc, runner, Generations(), check_mode)
     criu = find_criu(runner, request.criu_path)

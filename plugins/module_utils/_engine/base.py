@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
-from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed, Runner
 
@@ -102,6 +102,8 @@ class Engine(ABC):
     """One engine on this host. Everything raises CriuError."""
 
     name = ""
+    # What lists the containers, and which of them cannot be found; for people.
+    listing = ""
     # Images that the engine wants to see before it begins; the real ones take their place.
     placeholders: Sequence[str] = ()
     # Whether all that makes a container is in its image set, so that it can be restored from that, now or later.
@@ -125,9 +127,16 @@ class Engine(ABC):
     def containers(self) -> list[Container]:
         """Every container that this engine knows here, whatever its state."""
 
-    @abstractmethod
     def find(self, name: str) -> Container:
         """The container with this name. Raises WorkloadNotFound."""
+        for container in self.containers():
+            if container.name == name:
+                return container
+        raise self.unknown(name)
+
+    def unknown(self, name: str) -> WorkloadNotFound:
+        """The exception for a name that no container has."""
+        return WorkloadNotFound(f"{self.name} knows no container {name} here.", f"Compare with: {self.listing}")
 
     @abstractmethod
     def facts(self, container: Container | None = None) -> dict[str, Any]:

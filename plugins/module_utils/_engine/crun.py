@@ -13,6 +13,7 @@ class Crun(OciRuntime):
     """crun(1), with its default root."""
 
     name = "crun"
+    listing = "crun list. The name must be exact."
 
     # With XDG_RUNTIME_DIR, which a session of root has, it takes the second.
     roots = ("/run/crun", "/run/user/0/crun")

@@ -96,6 +96,10 @@ class Lxc(Engine):
     """lxc(7), with its default folder."""
 
     name = "lxc"
+    listing = (
+        "lxc-ls --fancy, as root. The name must be exact. Containers of LXD and Incus, and those of other users, "
+        "are not found."
+    )
 
     def is_present(self) -> bool:
         return shutil.which("lxc-checkpoint") is not None
@@ -108,19 +112,7 @@ class Lxc(Engine):
         rows = self.ask(["lxc-ls", "--fancy", "--fancy-format", "NAME,STATE,PID"]).stdout.splitlines()[1:]
         return [self._container(folder, *row.split()[:3]) for row in rows if len(row.split()) > 2]
 
-    def find(self, name: str) -> Container:
-        for container in self.containers():
-            if container.name == name:
-                return container
-        raise WorkloadNotFound(
-            f"lxc knows no container {name} here.",
-            "Compare with: lxc-ls --fancy, as root. The name must be exact. Containers of LXD and Incus, and those of "
-            "other users, are not found.",
-        )
-
     def facts(self, container: Container | None = None) -> dict[str, Any]:
-        if not self.is_present():
-            return {"engine": self.name, "version": ""}
         common = {
             "engine": self.name,
             "version": self.version(),

@@ -27,7 +27,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     require_passed_on,
     require_sources,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import OTHER
@@ -88,20 +88,9 @@ class OciRuntime(Engine):
             for row in self.ask_json([self.name, "--root", root, "list", "--format", "json"]) or []
         ]
 
-    def find(self, name: str) -> Container:
-        for container in self.containers():
-            if container.name == name:
-                return container
-        raise WorkloadNotFound(
-            f"{self.name} knows no container {name} here.", f"Compare with: {self.name} list. The name must be exact."
-        )
-
     def facts(self, container: Container | None = None) -> dict[str, Any]:
-        return {
-            "engine": self.name,
-            "version": self.version() if self.is_present() else "",
-            **({"names": [each.name for each in self.containers()]} if container is None and self.is_present() else {}),
-        }
+        common = {"engine": self.name, "version": self.version()}
+        return common if container is not None else {**common, "names": [each.name for each in self.containers()]}
 
     def remove(self, name: str) -> None:
         # To force it kills what still lives, and is content if there is nothing.

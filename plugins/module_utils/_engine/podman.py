@@ -57,6 +57,7 @@ class Podman(Engine):
     """podman(1), as root."""
 
     name = "podman"
+    listing = "podman ps --all, as root. A container of another user (rootless) cannot be dumped: start it as root."
     placeholders = (_INVENTORY,)
     # What was changed in the container and its volumes are not in it.
     keeps_image_sets = False
@@ -81,16 +82,10 @@ class Podman(Engine):
         exists = self.ask(["podman", "container", "exists", name], may_fail=True).returncode == 0
         rows = self._inspect([name]) if exists else []
         if not rows or rows[0]["Name"] != name:
-            raise WorkloadNotFound(
-                f"podman knows no container {name} here.",
-                "Compare with: podman ps --all, as root. CRIU cannot dump containers that another user has started "
-                "(rootless): start it as root.",
-            )
+            raise self.unknown(name)
         return _container(rows[0])
 
     def facts(self, container: Container | None = None) -> dict[str, Any]:
-        if not self.is_present():
-            return {"engine": self.name, "version": ""}
         information = self.ask_json(["podman", "info", "--format", "json"])
         common = {
             "engine": self.name,

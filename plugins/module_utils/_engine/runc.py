@@ -15,6 +15,7 @@ class Runc(OciRuntime):
     """runc(8), with its default root."""
 
     name = "runc"
+    listing = "runc list. The name must be exact."
 
     roots = ("/run/runc",)
 

@@ -507,6 +507,14 @@ def test_dump_refuses_a_process_that_started_at_another_time(scene: Scene) -> No
     assert "does not run here as process 42" in caught.value.result["msg"]
 
 
+@pytest.mark.usefixtures("_engines")
+def test_dump_of_a_container_needs_its_engine(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Known, "is_present", lambda self: False)
+    given = {"name": "web", "pid": PID, "start_time": 5000, "images": str(scene.images), "mount_map": []}
+    assert "runc is not installed" in scene.fails("dump", engine="runc", container="web", **given)["msg"]
+    assert not scene.images.exists()
+
+
 def test_dump_locks_no_network_by_default_where_there_is_none(scene: Scene) -> None:
     assert scene.dump(check_mode=True)["manifest"]["options"]["network_lock"] == "skip"
 
