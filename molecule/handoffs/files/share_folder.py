@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Give two hosts of a lab one folder, as storage that both have: a file system in memory, mounted on both.
 
-    share_folder.py LAB_FOLDER LAB_BRIDGE FOLDER HOST HOST
+    share_folder.py LAB_BRIDGE FOLDER HOST HOST
 
 It is mounted on FOLDER of the first host already. Runs where the lab runs, as root. What it uses needs Linux 5.2.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "roles/lab/files"))
 
-import lab_hosts
+from lab_supervisor import Supervisor
 
 OPEN_TREE, MOVE_MOUNT = 428, 429  # the same numbers on every architecture
 AT_FDCWD = -100
@@ -27,8 +27,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
-    folder, bridge, path, first, second = sys.argv[1:]
-    cgroups = lab_hosts.Supervisor.here(lab_hosts.Lab(Path(folder), bridge)).cgroups()
+    bridge, path, first, second = sys.argv[1:]
+    cgroups = Supervisor.here(bridge).cgroups()
     namespaces = [os.open(f"/proc/{cgroups[name].init()}/ns/mnt", os.O_RDONLY) for name in (first, second)]
     place = os.fsencode(path)
     check(libc.setns(namespaces[0], CLONE_NEWNS), "setns")

@@ -5,8 +5,7 @@
     lab_hosts.py down --folder F --bridge B --base-folder D
 
 A host is a systemd-nspawn machine (lab_nspawn.py) or a virtual machine (lab_vm.py) on the shared read-only root R; what
-it writes ends with it. A host is known by its control group, so nothing here trusts a pid file. The bridge's name is
-the lab's identity. What was done is printed as JSON.
+it writes ends with it. The bridge's name is the lab's identity. What was done is printed as JSON.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import shlex
 import shutil
 import signal
 import socket
@@ -23,19 +20,18 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import lab_nspawn
 import lab_vm
 from lab_host import Host, Kind, LabError
+from lab_processes import read_command, run, wait_until
+from lab_supervisor import Supervisor
 
 FIRST_HOST = 11  # the last number of the first host's address; 1 is the bridge
 STOP_TIMEOUT = 10.0
-PROGRAMS = (lab_nspawn.PROGRAM, lab_vm.PROGRAM)
 
 
 def main() -> None:
@@ -92,7 +88,7 @@ def kind_of(options: argparse.Namespace) -> Kind:
 
 
 def up(lab: Lab, kind: Kind, network: str, names: list[str]) -> dict[str, object]:
-    supervisor = Supervisor.here(lab)
+    supervisor = Supervisor.here(lab.bridge)
     hosts = {
         name: Host(name, f"{network}.{FIRST_HOST + index}", lab.folder / "hosts" / name, lab.folder / "id_ed25519")
         for index, name in enumerate(names)
@@ -197,7 +193,7 @@ def tell_names(kind: Kind, supervisor: Supervisor, hosts: list[Host]) -> None:
 
 
 def down(lab: Lab, base_folder: Path) -> dict[str, object]:
-    supervisor = Supervisor.here(lab)
+    supervisor = Supervisor.here(lab.bridge)
     stopped = list(supervisor.cgroups())
     for name in stopped:
         stop_host(lab, supervisor, name)
@@ -245,7 +241,8 @@ def close_connections(lab: Lab) -> bool:
             ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "lab"], capture_output=True, timeout=10, check=False
         )
     shutil.rmtree(lab.connections, ignore_errors=True)
-    remove_if_empty(lab.connections.parent)
+    with suppress(OSError):
+        lab.connections.parent.rmdir()
     return True
 
 
@@ -259,224 +256,8 @@ def users_of(base_folder: Path) -> list[str]:
     return sorted(machines)
 
 
-# --- control groups ---------------------------------------------------------------------------------------------------
-
-
-class Cgroup:
-    """The processes of one host, the program that makes it a host included."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def processes(self) -> list[int]:
-        pids = []
-        for folder, _folders, _files in os.walk(self.path):
-            try:
-                pids += [int(pid) for pid in Path(folder, "cgroup.procs").read_text().split()]
-            except OSError:
-                continue  # the folder went away meanwhile
-        return [pid for pid in pids if not is_zombie(pid)]
-
-    def empty(self) -> bool:
-        return not self.processes()
-
-    def kill(self) -> None:
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    def program(self) -> int | None:
-        for pid in self.processes():
-            command = read_command(pid)
-            if command and Path(command[0]).name in PROGRAMS and not is_inside(pid):
-                return pid
-        return None
-
-    def arguments(self) -> list[str]:
-        pid = self.program()
-        return read_command(pid)[1:] if pid else []
-
-    def init(self) -> int | None:
-        """The host's own init, if it is a process of this machine."""
-        pid = self.program()
-        if not pid:
-            return None
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        except OSError:
-            return None
-        return next((int(child) for child in children if is_inside(int(child))), None)
-
-
-class Supervisor:
-    """Starts hosts, each in a control group of its own.
-
-    Without that, hosts would share one: their systemds would fight over units of the same name.
-    """
-
-    @staticmethod
-    def here(lab: Lab) -> Supervisor:
-        return SystemdSupervisor(lab) if Path("/run/systemd/system").exists() else PlainSupervisor(lab)
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-
-    def cgroups(self) -> dict[str, Cgroup]:
-        """The hosts there are, by name; also those that are half broken, or died and left a control group behind."""
-        raise NotImplementedError
-
-    def start(self, host: Host, command: list[str], environment: dict[str, str]) -> None:
-        raise NotImplementedError
-
-    def remove(self, name: str) -> None:
-        """Forget a host that has no process any more."""
-        raise NotImplementedError
-
-    def clear(self) -> bool:
-        """Remove what is left of the lab when all its hosts are gone."""
-        return False
-
-
-class PlainSupervisor(Supervisor):
-    """Where no systemd runs: control groups made by hand, below /fleetcriu-lab/BRIDGE."""
-
-    def __init__(self, lab: Lab) -> None:
-        super().__init__(lab)
-        self.trees = [tree / "fleetcriu-lab" / lab.bridge for tree in control_group_trees()]
-
-    def cgroups(self) -> dict[str, Cgroup]:
-        folders = sorted(self.trees[0].iterdir()) if self.trees[0].exists() else []
-        return {folder.name: Cgroup(folder) for folder in folders if folder.is_dir()}
-
-    def start(self, host: Host, command: list[str], environment: dict[str, str]) -> None:
-        cgroups = [tree / host.name for tree in self.trees]
-        for cgroup in cgroups:
-            cgroup.mkdir(parents=True, exist_ok=True)
-        enter = " && ".join(f"echo 0 >{shlex.quote(str(cgroup))}/cgroup.procs" for cgroup in cgroups)
-        with open(host.console, "wb") as output:
-            subprocess.Popen(  # not waited for: it outlives this program
-                ["sh", "-c", f'{enter} && exec "$@"', "sh", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                env={**os.environ, **environment},
-                start_new_session=True,
-            )
-
-    def remove(self, name: str) -> None:
-        for tree in self.trees:
-            for folder, _folders, _files in os.walk(tree / name, topdown=False):
-                wait_until(partial(remove_if_empty, Path(folder)), 2)
-
-    def clear(self) -> bool:
-        removed = [remove_if_empty(tree) and remove_if_empty(tree.parent) for tree in self.trees if tree.exists()]
-        return bool(removed)
-
-
-class SystemdSupervisor(Supervisor):
-    """Where systemd runs: one transient unit for each host, with a delegated control group."""
-
-    def unit(self, name: str) -> str:
-        return f"fleetcriu-lab-{self.lab.bridge}-{name}.service"
-
-    def cgroups(self) -> dict[str, Cgroup]:
-        listing = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", self.unit("*"))
-        names = re.findall(rf"^{re.escape(self.unit('@')).replace('@', '(.+)')}", listing, re.MULTILINE)
-        return {name: Cgroup(self.path(name)) for name in names}
-
-    def path(self, name: str) -> Path:
-        group = run("systemctl", "show", "--property=ControlGroup", "--value", self.unit(name)).strip()
-        return control_group_trees()[0] / group.lstrip("/") if group else Path("/nonexistent")
-
-    def start(self, host: Host, command: list[str], environment: dict[str, str]) -> None:
-        run(
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            f"--unit={self.unit(host.name)}",
-            "--property=Delegate=yes",
-            f"--property=StandardOutput=append:{host.console}",
-            f"--property=StandardError=append:{host.console}",
-            *[f"--setenv={key}={value}" for key, value in environment.items()],
-            *command,
-        )
-
-    def remove(self, name: str) -> None:
-        subprocess.run(["systemctl", "stop", self.unit(name)], capture_output=True, check=False)
-        subprocess.run(["systemctl", "reset-failed", self.unit(name)], capture_output=True, check=False)
-
-
-def control_group_trees() -> list[Path]:
-    """Where the trees that systemd-nspawn uses are mounted: version 2, and version 1's name=systemd if there is one."""
-    trees: list[Path] = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        fstype, superblock_options = fields[fields.index("-") + 1], fields[-1]
-        if fstype == "cgroup2":
-            trees.insert(0, Path(fields[4]))
-        elif fstype == "cgroup" and "name=systemd" in superblock_options.split(","):
-            trees.append(Path(fields[4]))
-    if not trees:
-        raise LabError("no control groups are mounted on this machine")
-    return trees
-
-
-# --- small helpers ----------------------------------------------------------------------------------------------------
-
-
 def ip(*arguments: str) -> str:
     return run("ip", *arguments)
-
-
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise LabError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def read_command(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-    except OSError:
-        return []
-
-
-def read_status(pid: int, field: str) -> list[str]:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return []
-    return next((line.split()[1:] for line in status.splitlines() if line.startswith(f"{field}:")), [])
-
-
-def is_zombie(pid: int) -> bool:
-    return read_status(pid, "State")[:1] == ["Z"]
-
-
-def is_inside(pid: int) -> bool:
-    """Whether the process is in a pid namespace below ours."""
-    return len(read_status(pid, "NSpid")) > 1
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def remove_if_empty(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":
