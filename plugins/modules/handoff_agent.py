@@ -57,11 +57,12 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-
-# Not used here: what is imported is the code that is kept.
-from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender  # noqa: F401
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.archive import keep, kept_path
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+
+# What is imported here is the code that is kept.
+AGENTS = (receiver, sender)
 
 
 def bring(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
