@@ -36,6 +36,8 @@ RESULTS = CACHE / "results"
 
 # Scenarios whose hosts must be virtual machines. Without KVM these take minutes.
 ON_MACHINES = ("lxc",)
+# The program of a scenario that takes functions of the collection.
+CONFORMANCE = "molecule/conformance/files/run_cases.py"
 TARGET_PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # ansible-core 2.19 asks for the first, 2.21 for the second.
@@ -153,13 +155,15 @@ def lint(place: Place) -> Tally:
         ["ruff", "format", "--check"],
         ["mypy", "--package", "ansible_collections.fleet.criu.plugins"],
         ["mypy", *programs],
+        # What a scenario imports of the collection must be there.
+        ["mypy", "--follow-imports=silent", CONFORMANCE],
         ["shellcheck", *scripts],
         ["antsibull-changelog", "lint"],
     ]
     environment = {
         # ansible-lint checks the syntax of playbooks whose groups exist only once they run.
         "ANSIBLE_HOST_PATTERN_MISMATCH": "ignore",
-        "MYPYPATH": f"{place.collections}:{place.copy / 'tests' / 'tools'}",
+        "MYPYPATH": f"{place.collections}:{place.copy / 'tests' / 'tools'}:{(place.copy / CONFORMANCE).parent}",
         "MYPY_CACHE_DIR": str(CACHE / "mypy"),
         "RUFF_CACHE_DIR": str(CACHE / "ruff"),
     }

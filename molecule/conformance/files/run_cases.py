@@ -29,7 +29,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.command import (
     dump_command,
     restore_command,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._criu.log import error_lines
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import error_lines
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys
