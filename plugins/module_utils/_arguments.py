@@ -98,6 +98,11 @@ def handoff() -> dict[str, Any]:
     }
 
 
+def code() -> dict[str, Any]:
+    """Which code an agent has: the fragment `code`. It is a name, no secret."""
+    return {"code": {"type": "str", "default": "", "no_log": False}}
+
+
 def engine_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The engine of a handoff's workload, as a request has it."""
     if parameters["engine"] is None:

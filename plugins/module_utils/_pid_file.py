@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import AmbiguousWorkload, CriuError, WorkloadNotFound
-from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, clock_ticks
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, clock_ticks, require_living
 
 # A pid file is written after its process has started; clocks and file systems round, so a little is allowed.
 _PID_FILE_SLACK_SECONDS = 2.0
@@ -20,15 +20,9 @@ def process_of(path: Path, proc: Proc) -> Identity:
     Raises WorkloadNotFound if there is no such file or process, AmbiguousWorkload if the process may be another one,
     CriuError if the file cannot be read.
     """
-    pid = _pid_of_file(path)
-    stat = proc.stat(pid)
-    if stat is None:
-        raise WorkloadNotFound(
-            f"No workload with pid_file {path} runs here: there is no process {pid}.",
-            "Check the description of the workload, and on which host it runs.",
-        )
-    _check_age(path, stat.start_time, pid, proc)
-    return Identity(pid, stat.start_time)
+    identity = require_living(_pid_of_file(path), f"pid_file {path}", proc)
+    _check_age(path, identity, proc)
+    return identity
 
 
 def _pid_of_file(path: Path) -> int:
@@ -48,13 +42,13 @@ def _pid_of_file(path: Path) -> int:
     return int(text)
 
 
-def _check_age(path: Path, start_time: int, pid: int, proc: Proc) -> None:
+def _check_age(path: Path, identity: Identity, proc: Proc) -> None:
     try:
         written = path.stat().st_mtime - proc.boot_time()
     except OSError:
         return
-    if start_time > clock_ticks(written + _PID_FILE_SLACK_SECONDS):
+    if identity.start_time > clock_ticks(written + _PID_FILE_SLACK_SECONDS):
         raise AmbiguousWorkload(
-            f"Process {pid} started after the pid file {path} was written, so it may be another one.",
-            f"See what process {pid} is; remove the pid file if it is stale, or touch it if it is right.",
+            f"Process {identity.pid} started after the pid file {path} was written, so it may be another one.",
+            f"See what process {identity.pid} is; remove the pid file if it is stale, or touch it if it is right.",
         )

@@ -1,7 +1,7 @@
 # Copyright (c) The fleet.criu maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What /proc tells of one process and of the tree below it. Fields and units are those of proc(5)."""
+"""What /proc tells of a process and of the tree below it, in the fields and units of proc(5); signals to that tree."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Sequence
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
@@ -129,6 +131,17 @@ class Proc:
             return (self.folder / str(pid) / name).read_bytes().decode("utf-8", errors)
         except OSError:
             return ""
+
+
+def require_living(pid: int, description: str, proc: Proc) -> Identity:
+    """The process with this pid, which a user has described in these words. Raises WorkloadNotFound if none lives."""
+    stat = proc.stat(pid)
+    if stat is None:
+        raise WorkloadNotFound(
+            f"No workload with {description} runs here: there is no process {pid}.",
+            "Check the description of the workload, and on which host it runs.",
+        )
+    return Identity(pid, stat.start_time)
 
 
 def lives(identity: Identity, proc: Proc) -> bool:

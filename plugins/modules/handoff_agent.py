@@ -19,6 +19,7 @@ author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.code
 attributes:
   check_mode:
     support: full
@@ -27,12 +28,6 @@ attributes:
     details: What changes is one file that nobody reads.
   idempotent:
     support: full
-options:
-  code:
-    description:
-      - The name of the code. The controller's part of this module gives it.
-    type: str
-    default: ""
 seealso:
   - module: fleet.criu.handoff_receive
   - module: fleet.criu.handoff_send
@@ -56,6 +51,7 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.archive import keep, kept_path
@@ -74,9 +70,7 @@ def bring(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={"code": {"type": "str", "default": "", "no_log": False}}, supports_check_mode=True
-    )
+    module = AnsibleModule(argument_spec=_arguments.code(), supports_check_mode=True)
     run_module(module, bring)
 
 

@@ -22,6 +22,7 @@ author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.code
   - fleet.criu.engine
 attributes:
   check_mode:
@@ -189,12 +190,6 @@ options:
       - How many seconds to wait for the source.
     type: float
     default: 600.0
-  code:
-    description:
-      - The name of the agents' code. The controller's part of this module gives it, and brings the code to a host that
-        does not have it with M(fleet.criu.handoff_agent).
-    type: str
-    default: ""
 seealso:
   - module: fleet.criu.handoff_send
   - module: fleet.criu.handoff_settle
@@ -295,7 +290,7 @@ def main() -> None:
             "unit": {"type": "str"},
             "keep_images": {"type": "bool", "default": False},
             "arm_timeout": {"type": "float", "default": 600.0},
-            "code": {"type": "str", "default": "", "no_log": False},
+            **_arguments.code(),
         },
         required_together=[_arguments.WORKLOAD_TOGETHER],
         supports_check_mode=True,

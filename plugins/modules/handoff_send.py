@@ -20,6 +20,7 @@ author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
   - fleet.criu.attributes
+  - fleet.criu.code
   - fleet.criu.engine
 attributes:
   check_mode:
@@ -162,12 +163,6 @@ options:
       - How many seconds to follow the sender before the module returns. V(0) is until it has ended.
     type: float
     default: 0.0
-  code:
-    description:
-      - The name of the agents' code. The controller's part of this module gives it, and brings the code to a host that
-        does not have it with M(fleet.criu.handoff_agent).
-    type: str
-    default: ""
 seealso:
   - module: fleet.criu.handoff_receive
   - module: fleet.criu.handoff_settle
@@ -358,7 +353,7 @@ def main() -> None:
             "compression": {"type": "str", "choices": ["none", "zstd", "lz4"], "default": "none"},
             "bandwidth_limit": {"type": "int"},
             "restore_timeout": {"type": "float", "default": 300.0},
-            "code": {"type": "str", "default": "", "no_log": False},
+            **_arguments.code(),
             "wait": {"type": "float", "default": 0.0},
         },
         required_together=[_arguments.WORKLOAD_TOGETHER],

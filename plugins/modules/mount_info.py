@@ -220,9 +220,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.mounts import w
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
     find,
-    running_container,
+    owner_of,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
@@ -231,12 +230,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 
 def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     proc, runner = Proc(), SubprocessRunner()
-    if parameters["container"] is None:
-        pid, owner = find(Description.from_dict(parameters), proc, runner).pid, None
-    else:
-        engine = engine_named(parameters["engine"], runner, proc)
-        container = running_container(engine, parameters["container"])
-        pid, owner = container.pid, (engine, container)
+    description = Description.from_dict(parameters)
+    owner = owner_of(description, proc, runner)
+    pid = find(description, proc, runner).pid if owner is None else owner[1].pid
     auto = Auto(parameters["external_shared"], parameters["external_masters"])
     settings = Settings(
         keys={entry["mountpoint"]: entry["key"] for entry in parameters["mount_map"] if not entry["device"]},

@@ -233,9 +233,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.process import 
     Description,
     describe,
     find,
-    running_container,
+    owner_of,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
@@ -247,23 +246,21 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     if all(parameters[choice] is None for choice in _arguments.WORKLOAD_CHOICES):
         return discover(SubprocessRunner(), proc)
     known = _known_generations(parameters["name"])
+    description = Description.from_dict(parameters)
     try:
-        identity = find(Description.from_dict(parameters), proc, SubprocessRunner())
+        identity = find(description, proc, SubprocessRunner())
     except WorkloadNotFound as error:
         if parameters["required"]:
             raise
         return {"found": False, "reason": error.message, **known}
-    mounts = _mounts(identity.pid, parameters, proc) if parameters["mounts"] else {}
+    mounts = _mounts(identity.pid, description, proc) if parameters["mounts"] else {}
     return {"found": True, **describe(identity, proc), **known, **mounts}
 
 
-def _mounts(pid: int, parameters: Mapping[str, Any], proc: Proc) -> dict[str, Any]:
+def _mounts(pid: int, description: Description, proc: Proc) -> dict[str, Any]:
     # Where it runs is told all the same; what is wrong with its mounts says mount_info to who asks for them.
     with contextlib.suppress(CriuError):
-        if parameters["container"] is None:
-            return workload_mounts(pid, proc)
-        engine = engine_named(parameters["engine"], SubprocessRunner(), proc)
-        return workload_mounts(pid, proc, owner=(engine, running_container(engine, parameters["container"])))
+        return workload_mounts(pid, proc, owner=owner_of(description, proc, SubprocessRunner()))
     return {}
 
 

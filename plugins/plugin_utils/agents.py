@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -37,12 +38,17 @@ class AgentAction(ActionBase):
         self, module: str, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
         """The result of the module, which is called again if the host did not have the code of the agents."""
-        code = code_name()
-        result = self._execute(module, {**arguments, "code": code}, task_vars)
+        given = {**arguments, "code": self._code}
+        result = self._execute(module, given, task_vars)
         if not result.get("code_missing"):
             return result
-        brought = self._execute(AGENT_MODULE, {"code": code}, task_vars)
-        return brought if brought.get("failed") else self._execute(module, {**arguments, "code": code}, task_vars)
+        brought = self._execute(AGENT_MODULE, {"code": self._code}, task_vars)
+        return brought if brought.get("failed") else self._execute(module, given, task_vars)
+
+    @cached_property
+    def _code(self) -> str:
+        # A task may call its module once a second, while a workload is frozen.
+        return code_name()
 
     def _execute(self, module: str, arguments: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         return dict(self._execute_module(module, dict(arguments), task_vars=task_vars))

@@ -23,6 +23,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._proc import (
     Identity,
     Proc,
     memory_bytes,
+    require_living,
     user_ids,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
@@ -65,14 +66,18 @@ def find(description: Description, proc: Proc, runner: Runner) -> Identity:
     """
     if description.pid_file is not None:
         return process_of(Path(description.pid_file), proc)
-    pid = _find_pid(description, proc, runner)
-    stat = proc.stat(pid)
-    if stat is None:
-        raise WorkloadNotFound(
-            f"No workload with {description} runs here: there is no process {pid}.",
-            "Check the description of the workload, and on which host it runs.",
-        )
-    return Identity(pid, stat.start_time)
+    return require_living(_find_pid(description, proc, runner), str(description), proc)
+
+
+def owner_of(description: Description, proc: Proc, runner: Runner) -> tuple[Engine, Container] | None:
+    """The engine of the workload and its container, which runs; None if it has no engine.
+
+    Raises WorkloadNotFound, or CriuError as `engine_named` does.
+    """
+    if description.container is None:
+        return None
+    engine = engine_named(str(description.engine), runner, proc)
+    return engine, running_container(engine, description.container)
 
 
 def running_container(engine: Engine, name: str) -> Container:
@@ -110,8 +115,9 @@ def _find_pid(description: Description, proc: Proc, runner: Runner) -> int:
         return description.pid
     if description.unit is not None:
         return _pid_of_unit(description.unit, runner)
-    if description.container is not None:
-        return running_container(engine_named(str(description.engine), runner, proc), description.container).pid
+    owner = owner_of(description, proc, runner)
+    if owner is not None:
+        return owner[1].pid
     return _pid_of_command(list(description.command or ()), proc)
 
 
