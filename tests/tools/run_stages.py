@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from staging import stage
-from tally import FAILED, NOTHING, PASSED, Tally, of_junit, of_molecule
+from tally import NOTHING, PASSED, Tally, failed, of_junit, of_molecule
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
@@ -42,6 +42,10 @@ TARGET_PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # ansible-core 2.19 asks for the first, 2.21 for the second.
 GET_PIP_NAMES = ("get_pip_24_2.py", "get_pip_25_2.py")
+
+
+# Failures that are named at the end.
+MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,9 @@ def main(names: list[str]) -> int:
         for name in names:
             tally, seconds = results[name]
             print(f"{name:10} {seconds:6.1f} s  {tally}")
+    # The last lines are what is read first.
+    for failure in total.failures[:MOST_SHOWN]:
+        print(f"failed: {failure}")
     print(total)
     return 1 if total.failed else 0
 
@@ -135,7 +142,7 @@ def run_stage(name: str, output: IO[bytes] | None = None) -> tuple[Tally, float]
         stage(ROOT, place.copy)
     shutil.rmtree(place.ansible_test_output, ignore_errors=True)
     start = time.monotonic()
-    tally = STAGES[name](place)
+    tally = STAGES[name](place).within(name)
     return tally, time.monotonic() - start
 
 
@@ -167,7 +174,8 @@ def lint(place: Place) -> Tally:
         "MYPY_CACHE_DIR": str(CACHE / "mypy"),
         "RUFF_CACHE_DIR": str(CACHE / "ruff"),
     }
-    return sum((FAILED if run(place, command, environment) else PASSED for command in commands), NOTHING)
+    checks = (failed(" ".join(command)) if run(place, command, environment) else PASSED for command in commands)
+    return sum(checks, NOTHING)
 
 
 def unit(place: Place) -> Tally:
@@ -176,7 +184,7 @@ def unit(place: Place) -> Tally:
     options = [f"--junit-xml={report}", "--override-ini", f"cache_dir={CACHE / 'pytest'}"]
     arguments = shlex.split(os.environ.get("PYTEST_ARGS", ""))
     status = run(place, ["pytest", *options, *arguments], {"PYTHONPATH": str(place.collections)})
-    return of_junit([report] if report.exists() else []).with_status(status)
+    return of_junit([report] if report.exists() else []).with_status(status, "pytest")
 
 
 def sanity(place: Place) -> Tally:
@@ -189,7 +197,7 @@ def sanity(place: Place) -> Tally:
         place.say(f"not on this machine: Python {', '.join(missing)}")
     present = [version for version in wanted if version in pythons]
     if not present:
-        return FAILED
+        return failed("no Python to check with")
     return Tally(skipped=len(missing)) + ansible_test(place, "sanity", ["--junit"], present, pythons)
 
 
@@ -206,8 +214,7 @@ def molecule(place: Place) -> Tally:
     found = sorted({path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")})
     names = wanted or [name for name in found if name not in ON_MACHINES]
     if not names:
-        print("no scenario under molecule/")
-        return FAILED
+        return failed("no scenario under molecule/")
     tally = run_scenarios([name for name in names if name not in ON_MACHINES], {})
     return tally + run_scenarios([name for name in names if name in ON_MACHINES], {"LAB_KIND": "vm"})
 
@@ -225,7 +232,8 @@ def run_scenarios(names: list[str], extra: Mapping[str, str]) -> Tally:
             arguments = [argument for name in remaining for argument in ("--scenario-name", name)]
             status, output = run_molecule(extra, "test", *arguments)
             verdicts = {name: verdict for name, verdict in of_molecule(output).items() if name in remaining}
-            tally += sum(verdicts.values(), NOTHING).with_status(status) if verdicts else FAILED
+            ran = sum(verdicts.values(), NOTHING) if verdicts else failed("no scenario could run")
+            tally += ran.with_status(status, "molecule")
             if status == 0 or not verdicts:
                 break  # all have run, or none could
             remaining = [name for name in remaining if name not in verdicts]
@@ -251,7 +259,8 @@ def ansible_test(
     folders = [str(VENV / "bin"), *(str(python.parent) for python in pythons.values()), os.environ["PATH"]]
     environment = {"HOME": str(HOME), "PATH": os.pathsep.join(folders)}
     status = run(place, ["ansible-test", command, "--controller", "origin:python=default", *options], environment)
-    return of_junit(sorted((place.ansible_test_output / "junit").glob("*.xml"))).with_status(status)
+    reports = sorted((place.ansible_test_output / "junit").glob("*.xml"))
+    return of_junit(reports).with_status(status, f"ansible-test {command}")
 
 
 def run(place: Place, command: list[str], extra: Mapping[str, str] | None = None) -> int:
