@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Callable, Iterator
@@ -17,7 +18,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu import standby as
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
-from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Standby
+from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Room, Standby
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 
@@ -155,22 +156,56 @@ def test_criu_that_has_not_begun_may_be_asked_in_another_way(tmp_path: Path, pro
     bench.close()
 
 
-def test_it_is_ready_when_the_memory_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_holds_the_memory_until_criu_takes_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.standby.close()
     bench.standby = Standby(str(bench.program), bench.stages.folder, [POST_RESTORE], bench.images, 64 << 20)
     bench.standby.wait(10)
-    assert int(Proc().status(bench.standby._process.pid)["VmHWM"].split()[0]) >= 64 << 10
-    completed = bench.standby.restore(REQUEST, bench.answering(True))
+    pid = bench.standby._process.pid
+
+    def kibibytes() -> int:
+        return int(Proc().status(pid)["VmRSS"].split()[0])
+
+    assert kibibytes() >= 64 << 10
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+    answer = bench.answering(True)
+
+    def when_given_back() -> None:
+        wait_until(lambda: kibibytes() < 64 << 10)
+        answer()
+
+    completed = bench.standby.restore(REQUEST, when_given_back)
     assert completed is not None
     assert completed.returncode == 0
     bench.close()
 
 
-def test_more_memory_than_there_is_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "_available_bytes", lambda: 100 << 20)
-    assert subject._make_room(101 << 20) == []
-    assert len(subject._make_room(100 << 20)) == 6
+@pytest.mark.parametrize(
+    ("available", "wanted", "pieces"), [(100 << 20, 100 << 20, 6), (100 << 20, 101 << 20, 0), (100 << 20, 0, 0)]
+)
+def test_room_is_made_of_what_is_available(
+    monkeypatch: pytest.MonkeyPatch, available: int, wanted: int, pieces: int
+) -> None:
+    monkeypatch.setattr(subject, "_available_bytes", lambda: available)
+    monkeypatch.setattr(subject, "_set_killed_first", lambda value: value)
+    room, held = Room(wanted), threading.Event()
+    thread = threading.Thread(target=room.hold, args=[held.set])
+    thread.start()
+    assert held.wait(10)
+    assert len(room.pieces) == pieces
+    room.give_back()
+    thread.join(10)
+    assert room.pieces == []
+
+
+def test_no_more_room_is_made_once_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_available_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(subject, "_set_killed_first", lambda value: value)
+    held = []
+    room = Room(1 << 40)
+    room.give_back()
+    room.hold(lambda: held.append(len(room.pieces)))
+    assert held == [0]
 
 
 def test_criu_that_died_while_it_waited_is_not_ready(bench: Bench) -> None:
