@@ -38,6 +38,11 @@ table inet fault_$port {
 RULES
 }
 
+# A child of the agent, or at the target of the process between them: what CRIU restores has its name for a while.
+find_criu() {
+    pgrep -P "$agent" -x criu || pgrep -P "$(pgrep -P "$agent" -f "standby import main")" -x criu
+}
+
 case $1 in
     kill-agent) kill -KILL "$agent" ;;
     stop-agent) kill -TERM "$agent" ;;
@@ -46,11 +51,27 @@ case $1 in
         sleep 3
         kill -CONT "$agent"
         ;;
-    # A child of the agent, or at the target of the process between them: what CRIU restores has its name for a while.
-    kill-criu) pkill -KILL -P "$agent" -x criu || pkill -KILL -P "$(pgrep -P "$agent" -f "standby import main")" -x criu ;;
+    # At once, or as soon as it is there.
+    kill-criu)
+        for _attempt in $(seq 200); do
+            criu=$(find_criu) && kill -KILL "$criu" && exit
+            sleep 0.01
+        done
+        exit 1
+        ;;
+    # While it restores. Its first deed is the log; on a processor that somebody else keeps busy it does not get far then.
+    kill-criu-at-work)
+        criu=$(find_criu) || exit 1
+        taskset --cpu-list --pid 0 "$criu" && chrt --idle --pid 0 "$criu" || exit 1
+        (
+            taskset --cpu-list --pid 0 "$(sh -c 'echo "$PPID"')"
+            until [ -s "$(echo /dev/shm/fleet.criu/"$workload"-*/restore.log)" ]; do :; done
+            kill -KILL "$criu"
+        ) >/dev/null 2>&1 &
+        ;;
     kill-standby) pkill -KILL -P "$agent" -f "standby import main" ;;
     refuse) exit 1 ;;
-    pause) sleep 1 ;;
+    pause) sleep 3 ;;
     cut) drop "" ;;
     cut-briefly)
         drop ""

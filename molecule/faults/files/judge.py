@@ -125,9 +125,10 @@ def words_problems(case: dict[str, Any], said: str) -> Iterator[str]:
         "back": rf"{case['name']} was not moved from mol1 to {case['target']}[.].*",
         "moved": rf"{case['name']}: mol1 -> {case['target']}, process",
     }[case["ends"]]
-    if not re.search(ends, text):
+    end = re.search(ends, text)
+    if end is None:
         yield "the play does not say where it is"
-    elif case["ends"] == "back" and not case["held"] and "runs on at mol1" not in re.search(ends, text).group():
+    elif case["ends"] == "back" and not case["held"] and "runs on at mol1" not in end.group():
         yield "the play does not say that it runs on"
     if case["says"] and not re.search(case["says"], text):
         yield f"the play does not say {case['says']!r}"
