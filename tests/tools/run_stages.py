@@ -36,8 +36,8 @@ RESULTS = CACHE / "results"
 
 # Scenarios whose hosts must be virtual machines. Without KVM these take minutes.
 ON_MACHINES = ("lxc",)
-# The program of a scenario that takes functions of the collection.
-CONFORMANCE = "molecule/conformance/files/run_cases.py"
+# That of Debian 13, which the test hosts run.
+PYTHON_OF_TEST_HOSTS = "3.13"
 TARGET_PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # ansible-core 2.19 asks for the first, 2.21 for the second.
@@ -151,26 +151,28 @@ def run_stage(name: str, output: IO[bytes] | None = None) -> tuple[Tally, float]
 
 def lint(place: Place) -> Tally:
     """Each tool counts as one check."""
-    tools = sorted(
-        str(path.relative_to(place.copy)) for path in (place.copy / "tests" / "tools").iterdir() if path.is_file()
-    )
-    programs = [tool for tool in tools if tool.endswith(".py")]
-    scripts = [".ci/run", *(tool for tool in tools if "." not in tool)]
+    tools = sorted(path for path in (place.copy / "tests" / "tools").iterdir() if path.is_file())
+    programs = [tool for tool in tools if tool.suffix == ".py"]
+    on_hosts = sorted({*place.copy.glob("roles/*/files/*.py"), *place.copy.glob("molecule/*/**/*.py")})
+    scripts = [place.copy / ".ci" / "run", *(tool for tool in tools if not tool.suffix)]
+    scripts += sorted({*place.copy.glob("roles/*/files/*.sh"), *place.copy.glob("molecule/*/**/*.sh")})
     commands = [
         ["ansible-lint"],
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["mypy", "--package", "ansible_collections.fleet.criu.plugins"],
-        ["mypy", *programs],
-        # What a scenario imports of the collection must be there.
-        ["mypy", "--follow-imports=silent", CONFORMANCE],
-        ["shellcheck", *scripts],
+        ["mypy", *map(str, programs)],
+        # Some take functions of the collection, or of each other: what they import must be there.
+        ["mypy", "--follow-imports=silent", f"--python-version={PYTHON_OF_TEST_HOSTS}", *map(str, on_hosts)],
+        ["shellcheck", *map(str, scripts)],
         ["antsibull-changelog", "lint"],
     ]
     environment = {
         # ansible-lint checks the syntax of playbooks whose groups exist only once they run.
         "ANSIBLE_HOST_PATTERN_MISMATCH": "ignore",
-        "MYPYPATH": f"{place.collections}:{place.copy / 'tests' / 'tools'}:{(place.copy / CONFORMANCE).parent}",
+        "MYPYPATH": os.pathsep.join(
+            map(str, [place.collections, *sorted({path.parent for path in [*tools, *on_hosts]})])
+        ),
         "MYPY_CACHE_DIR": str(CACHE / "mypy"),
         "RUFF_CACHE_DIR": str(CACHE / "ruff"),
     }

@@ -12,11 +12,13 @@ FOLDER/outside.log; `visit` counts how often redis came. A wrong answer, or none
 from __future__ import annotations
 
 import fcntl
+import io
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 BATCH = 4
 INTERVAL = 0.05
@@ -41,7 +43,7 @@ def main() -> None:
 
 
 class Client:
-    def __init__(self, name: str, path: str, log) -> None:
+    def __init__(self, name: str, path: str, log: IO[str]) -> None:
         self._name = name
         self._path = path
         self._log = log
@@ -66,7 +68,7 @@ class Client:
                 if stream.read() != b"":
                     raise ValueError("redis said more than was asked")
 
-    def _write_number(self, stream) -> None:
+    def _write_number(self, stream: io.BufferedRWPair) -> None:
         number = self._number + 1
         ask(stream, f"INCR outside:{self._name}:last", b":%d\r\n" % number)
         ask(stream, f"RPUSH outside:{self._name} {number}", b":%d\r\n" % number)
@@ -74,7 +76,7 @@ class Client:
         self._log.write(f"{number} {self._visit}\n")
 
 
-def ask(stream, command: str, wanted: bytes) -> None:
+def ask(stream: io.BufferedRWPair, command: str, wanted: bytes) -> None:
     stream.write(command.encode("ascii") + b"\r\n")
     stream.flush()
     answer = stream.readline()

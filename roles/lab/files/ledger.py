@@ -10,11 +10,15 @@ SIGTERM makes it wait for the last answer and end.
 """
 
 # What the modules around these two import is not in the root of a workload.
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import os
 import sys
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REDIS = "/usr/bin/redis-server"
 INTERVAL = 0.002
@@ -24,7 +28,7 @@ WINDOW = 8
 
 def main() -> None:
     configuration, folder = sys.argv[1:]
-    stop = []
+    stop: list[bool] = []
     _signal.signal(_signal.SIGTERM, lambda _number, _frame: stop.append(True))
     if os.fork() == 0:
         os.execv(REDIS, [REDIS, configuration])
@@ -37,7 +41,7 @@ def main() -> None:
     os._exit(0)
 
 
-def keep_ledger(folder: str, stop: list) -> None:
+def keep_ledger(folder: str, stop: "list[bool]") -> None:
     connection = connect(f"{folder}/redis.sock")
     answers = read_lines(connection)
     log = os.open(f"{folder}/ledger.log", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
@@ -57,7 +61,7 @@ def keep_ledger(folder: str, stop: list) -> None:
             time.sleep(INTERVAL)
 
 
-def connect(path: str):
+def connect(path: str) -> _socket.socket:
     until = time.monotonic() + 10
     while True:
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -71,7 +75,7 @@ def connect(path: str):
             time.sleep(0.05)
 
 
-def read_lines(connection):
+def read_lines(connection: _socket.socket) -> "Iterator[bytes]":
     rest = b""
     while True:
         received = connection.recv(65536)
