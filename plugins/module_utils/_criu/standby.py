@@ -9,27 +9,24 @@ of its own, this module's `main`, which answers for us at the stages that nobody
 what the action script of stage.py does, with the same files. That it outlives us is why it is there: once CRIU was
 told to go on, our death must not stop it.
 
-It also takes the memory that the workload is going to need, before the freeze, and gives it back when it is needed. So
-the kernel throws out what it only keeps for speed, and a hypervisor finds the pages, while the workload still runs. It
-must not give them back sooner: a guest tells its hypervisor of free pages within two seconds (virtio's free page
-reporting), and the hypervisor takes them, to be found once more in the freeze.
+It also takes the memory that the workload is going to need, before the freeze, and gives it back when it is needed:
+see room.py.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import select
 import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring
+from ansible_collections.fleet.criu.plugins.module_utils._criu.room import Room
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import (
     IMAGES_DESCRIPTOR,
     parse_response,
@@ -50,7 +47,6 @@ _BOOTSTRAP = "; ".join(
 )
 _LONGEST_MESSAGE = 1 << 20
 _LOOK_SECONDS = 0.1
-_PIECE = 16 << 20
 _FAILED = 1
 # CRIU ended before it came to its first stage. It has made no task by then, so that it may be tried in another way.
 _NOTHING_DONE = 3
@@ -154,64 +150,6 @@ def main(criu: str, stages_folder: str, stages: str, images: str, memory: str) -
             return _NOTHING_DONE  # nobody needs it any more
         room.give_back()
         return _serve(ours, process, request, Path(stages_folder), stages.split(","))
-
-
-class Room:
-    """So many bytes of memory, held for somebody else by a thread that calls `hold`.
-
-    If the kernel runs short of memory meanwhile, it is to end us and nobody else.
-    """
-
-    def __init__(self, size: int) -> None:
-        # Without enough of it CRIU may still find what it needs: memory that is zero is in no image.
-        self._size = size if size <= _available_bytes() else 0
-        self._is_needed = threading.Event()
-        self.pieces: list[mmap.mmap] = []
-
-    def hold(self, when_held: Callable[[], object]) -> None:
-        """Take the memory, say so, and keep it until `give_back`, which may come while it is being taken."""
-        killed_first = _set_killed_first("1000")
-        with suppress(OSError):  # there is less than was said
-            while len(self.pieces) < self._size // _PIECE and not self._is_needed.is_set():
-                self.pieces.append(_taken_piece())
-        when_held()
-        self._is_needed.wait()
-        while self.pieces:
-            self.pieces.pop().close()
-        _set_killed_first(killed_first)
-
-    def give_back(self) -> None:
-        """Let the other thread give it back, beside whoever takes it now."""
-        self._is_needed.set()
-
-
-def _taken_piece() -> mmap.mmap:
-    piece = mmap.mmap(-1, _PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    # They are given back at once, where 1 GiB of small ones takes 0.07 s, and CRIU would begin with others.
-    with suppress(OSError):  # a kernel without huge pages
-        piece.madvise(mmap.MADV_HUGEPAGE)
-    for offset in range(0, _PIECE, mmap.PAGESIZE):
-        piece[offset] = 1
-    return piece
-
-
-def _set_killed_first(value: str) -> str:
-    # proc(5), oom_score_adj; gives what it was. CRIU runs already, and keeps what it has.
-    with suppress(OSError):
-        path = Path("/proc/self/oom_score_adj")
-        before = path.read_text("ascii")
-        if value:
-            path.write_text(value, "ascii")
-        return before
-    return ""
-
-
-def _available_bytes() -> int:
-    # proc(5), /proc/meminfo; without what others may want meanwhile.
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024 * 3 // 4
-    return 0
 
 
 def _serve(

@@ -48,10 +48,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Arriving
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
-from ansible_collections.fleet.criu.plugins.module_utils._handoff import files
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import file_server
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.admission import Listener
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, Listener
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Decompressor, require
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.engine_restore import EngineRestore
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Store, read_frames
@@ -281,7 +282,7 @@ class Receiver(Side[ReceiveRequest]):
                 self._timings.begin("receive")
                 self._control.send(Message("prepared"))
             elif message.kind == "complete":
-                files.set_folder_times(message.fields["folder_times"], self._folders())
+                file_server.set_folder_times(message.fields["folder_times"], self._folders())
                 self._checksums = message.fields["checksums"]
                 self._maybe_received()
         except CriuError as error:
@@ -318,7 +319,7 @@ class Receiver(Side[ReceiveRequest]):
             folder = str(hello.fields["folder"])
             modules = self._folders()
             self._loop.in_background(
-                lambda: files.serve(channel, folder, modules, self._folder / f"copy.{hello.fields['number']}"),
+                lambda: file_server.serve(channel, folder, modules, self._folder / f"copy.{hello.fields['number']}"),
                 self._copied,
             )
         elif self._stream is None and self._store is not None:

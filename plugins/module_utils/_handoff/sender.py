@@ -31,9 +31,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import certificate, files
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.admission import connect
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, connect
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Compressor, require
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Capture, FolderCapture
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE
@@ -46,6 +47,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     SHARED,
     SendRequest,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Side, carry_out
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
     Action,
@@ -330,7 +332,7 @@ class Sender(Side[SendRequest]):
             }
             self._ask(Message("prepare", prepare))
         self._run_hooks("connected")
-        self._to_copy = [files.Copy(entry["path"], entry["folder"], entry.get("file_name")) for entry in request.copies]
+        self._to_copy = [Copy(entry["path"], entry["folder"], entry.get("file_name")) for entry in request.copies]
         Contents().claim([copy.path for copy in self._to_copy], request.workload)
         self._files = files.Sender(self._folder, lambda name: self._connect("copy", name)[0], self._runner)
         with self._timings.of("live_copy"):
@@ -364,7 +366,7 @@ class Sender(Side[SendRequest]):
         (self._folder / MADE_IMAGES).touch(mode=0o600)
         self._has_made_images = True
 
-    def _copy_live(self, copies: list[files.Copy]) -> None:
+    def _copy_live(self, copies: list[Copy]) -> None:
         if self._files is None:
             raise AssertionError
         try:
@@ -378,7 +380,7 @@ class Sender(Side[SendRequest]):
             self._make_image_folder()  # on shared storage the target puts something there now
             self._ask(Message("engine"))
             copies = leaving.copies()
-            further = [files.Copy(copy.path, copy.name) for copy in copies]
+            further = [Copy(copy.path, copy.name) for copy in copies]
             # So that the workload may come back to what it leaves here.
             Contents().claim([copy.path for copy in copies], self._request.workload)
             self._copy_live([each for each, copy in zip(further, copies) if not copy.is_late])

@@ -403,7 +403,7 @@ def _kill_on(host: Host) -> Callable[[int, int], None]:
 
 
 def _cut_at(kind: str, after: bool, count: int) -> None:
-    send = channel.Channel._send
+    send = channel.Channel.send_until
     left = count
     links: list[socket.socket] = []
 
@@ -418,7 +418,7 @@ def _cut_at(kind: str, after: bool, count: int) -> None:
         if cuts and after:
             _cut(links)
 
-    channel.Channel._send = send_and_cut  # type: ignore[method-assign]
+    channel.Channel.send_until = send_and_cut  # type: ignore[method-assign]
 
 
 def _cut(links: Sequence[socket.socket]) -> None:

@@ -21,15 +21,11 @@ from typing import Any, Callable, Iterator, Mapping
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import admission
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import channel as subject
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.admission import Listener, Refused, connect
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import Identity, make_identity
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import (
-    Channel,
-    LinkLost,
-    Listener,
-    Refused,
-    connect,
-)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import (
     MAXIMUM,
     VERSION,
@@ -679,7 +675,7 @@ def test_a_target_that_says_nothing_is_left_in_time(identities: dict[str, Identi
 def test_an_answer_that_is_no_welcome(
     identities: dict[str, Identity], data: bytes, error: type[CriuError], why: str
 ) -> None:
-    context, _expected = subject._context(True, identities["target"], identities["source"].pem)
+    context, _expected = admission._context(True, identities["target"], identities["source"].pem)
 
     def serve() -> None:
         connection, _peer = listening.accept()

@@ -259,7 +259,7 @@ def test_the_target_knows_where_the_engine_has_them_once_it_waits(engines: Engin
         seen.write_text(json.dumps(given))
 
     pair.ask(TARGET, folders={"k1": "/mnt/k1"})
-    pair.set(TARGET, receiver.files, "set_folder_times", set_folder_times)
+    pair.set(TARGET, receiver.file_server, "set_folder_times", set_folder_times)
     pair.run()
     assert json.loads(seen.read_text()) == [
         {"k1": "/mnt/k1", "fake-root": "/target/redis/root", "fake-memory": "/target/redis/memory"}

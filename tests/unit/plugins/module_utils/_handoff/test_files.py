@@ -22,8 +22,11 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import file_server, rsync
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import files as subject
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Copy, Sender, serve, set_folder_times
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.file_server import serve, set_folder_times
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Sender
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
 from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeRunner
@@ -157,8 +160,8 @@ def eventually(holds: Callable[[], bool]) -> bool:
 @pytest.fixture(autouse=True)
 def _as_any_user(monkeypatch: pytest.MonkeyPatch) -> None:
     if not IS_ROOT:
-        text = subject._CONFIGURATION.replace("chroot = yes", "chroot = no")
-        monkeypatch.setattr(subject, "_CONFIGURATION", text.replace("uid = 0\ngid = 0\n", ""))
+        text = file_server._CONFIGURATION.replace("chroot = yes", "chroot = no")
+        monkeypatch.setattr(file_server, "_CONFIGURATION", text.replace("uid = 0\ngid = 0\n", ""))
 
 
 @pytest.fixture(autouse=True)
@@ -549,35 +552,6 @@ def test_what_moves_during_the_live_pass_is_right_in_the_end(
     assert contents(source) == contents(target)
 
 
-def test_what_rsync_says_it_did_is_read_with_its_escapes() -> None:
-    output = (
-        "*deleting   old/\n.d..tp..... ./\n<f+++++++++ new \\#012\\#303\\#251\ncd+++++++++ sub/\n"
-        "hf+++++++++ link\n*deleting   a\\#134#012\n\nNumber of files: 8 (reg: 7, dir: 1)\n"
-    )
-    made, deleted = subject._itemized(output)
-    assert {os.fsencode(name) for name in made} == {b"new \n\xc3\xa9", b"sub", b"link"}
-    assert deleted == {"old", "a\\#012"}
-
-
-def test_what_changed_in_the_last_moment_before_the_live_pass_is_not_trusted() -> None:
-    def entry(change_time: int, kind: int = stat.S_IFREG) -> tuple[int, int, int, int, int]:
-        return (1, 2, change_time, 3, kind)
-
-    second = 1_000_000_000
-    began = 100 * second + 1
-    before = {
-        "": entry(5, stat.S_IFDIR),
-        "old": entry(began - 21_000_000),
-        "new": entry(began - 19_000_000),
-        "future": entry(began + second),
-        # Perhaps the file system has whole seconds alone.
-        "second": entry(99 * second),
-        "seconds": entry(97 * second),
-        "deleted": entry(5),
-    }
-    assert set(subject._trusted(before, before, began, frozenset({"deleted"}))) == {"", "old", "seconds"}
-
-
 @needs_rsync
 def test_a_tree_without_sound_change_times_is_copied_whole(
     pair: Pair, source: Path, target: Path, copied: Callable[[], Copy], mounts: list[str]
@@ -769,10 +743,10 @@ def test_after_any_changes_both_trees_are_equal(
 
 def hostile(pair: Pair, *words: str, module: str = "m") -> subprocess.CompletedProcess[str]:
     """rsync as somebody runs it who wants more than was planned."""
-    sockets = subject._Sockets(pair.folder / "hostile")
+    sockets = rsync.Sockets(pair.folder / "hostile")
     path = sockets.next()
     stream = pair.connect(module)
-    with subject._listener(path) as listener:
+    with rsync._listener(path) as listener:
         argv = ["rsync", "-aHAX", f"--rsh={sockets.remote_shell(path)}", *words]
         with subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -893,7 +867,7 @@ def test_a_variable_in_a_path_is_none(
 @needs_rsync
 def test_a_daemon_does_not_outlive_its_stream(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
-    start = subject._start_daemon
+    start = file_server._start_daemon
 
     def kept(*arguments: Any) -> subprocess.Popen[bytes]:
         started.append(start(*arguments))
@@ -902,7 +876,7 @@ def test_a_daemon_does_not_outlive_its_stream(pair: Pair, tmp_path: Path, monkey
     def broken(self: SocketStream, descriptor: int, timeout: float) -> None:
         raise CriuError("The link is broken.")
 
-    monkeypatch.setattr(subject, "_start_daemon", kept)
+    monkeypatch.setattr(file_server, "_start_daemon", kept)
     monkeypatch.setattr(NoStream, "pump", broken)
     with pytest.raises(CriuError, match="broken"):
         serve(NoStream(), "m", pair.modules, tmp_path / "run")
@@ -922,8 +896,8 @@ def test_a_daemon_that_does_not_end_is_killed_with_its_children(
         while not pids.exists():
             time.sleep(0.01)
 
-    monkeypatch.setattr(subject, "_start_daemon", stuck)
-    monkeypatch.setattr(subject, "_END_SECONDS", 0.05)
+    monkeypatch.setattr(file_server, "_start_daemon", stuck)
+    monkeypatch.setattr(file_server, "_END_SECONDS", 0.05)
     monkeypatch.setattr(NoStream, "pump", until_it_runs)
     with pytest.raises(CommandFailed, match="exit status -9"):
         serve(NoStream(), "m", pair.modules, tmp_path / "run")

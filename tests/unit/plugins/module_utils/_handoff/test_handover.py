@@ -18,9 +18,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import r
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Source, Step, Target
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import (
     CHILD,
@@ -294,7 +294,7 @@ def with_copies(pair: Pair, fails: bool = False) -> Path:
         with served.open("a") as log:
             log.write(f"{module} {modules[module]} {folder.parent == pair.target.runtime}\n")
 
-    pair.set(TARGET, receiver.files, "serve", serve)
+    pair.set(TARGET, receiver.file_server, "serve", serve)
     return book
 
 

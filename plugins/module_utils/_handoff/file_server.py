@@ -1,0 +1,122 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The target's end of copied files: rsync as a daemon on a stream, which reaches the planned folders alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Mapping
+
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._files import write_atomically
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import IDLE_SECONDS, Stream
+
+_END_SECONDS = 1.0
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
+
+_CONFIGURATION = """use chroot = yes
+munge symlinks = no
+uid = 0
+gid = 0
+read only = no
+write only = yes
+list = no
+reverse lookup = no
+
+"""
+
+
+def serve(stream: Stream, module: str, modules: Mapping[str, str], folder: Path, timeout: float = IDLE_SECONDS) -> None:
+    """The target's end of one stream: let the source fill the folder that `modules` has for the name `module`.
+
+    rsync runs in a chroot there and may only write, so that nothing outside can be reached whatever the source says.
+    `folder` is for its configuration. Returns when the stream has ended. Raises CriuError if the module is none, if
+    rsync cannot be started or fails, if the stream breaks or is silent for `timeout` seconds; what a failure means the
+    source decides, which hears of it from its own rsync, and which may also leave a stream that it has prepared.
+    """
+    configuration = _configuration_file(module, modules, folder)
+    ours, theirs = socket.socketpair()
+    with ours, tempfile.TemporaryFile() as errors:
+        with theirs:
+            daemon = _start_daemon(configuration, theirs, errors.fileno())
+        try:
+            stream.pump(ours.fileno(), timeout)
+        finally:
+            ours.close()
+            _end_group(daemon)
+        if daemon.returncode != 0:
+            errors.seek(0)
+            said = " | ".join(os.fsdecode(errors.read()).strip().splitlines()[-4:])
+            raise CommandFailed(
+                f"rsync into {modules[module]} ended with exit status {daemon.returncode}: {said}",
+                "Look at what the source says.",
+                {"path": modules[module], "rc": daemon.returncode},
+            )
+
+
+def set_folder_times(times: Mapping[str, int], modules: Mapping[str, str]) -> None:
+    """At the target, after the last pass: give the folders of these modules the times (ns) that the source has.
+
+    Raises CriuError for a module that is none.
+    """
+    for module, nanoseconds in times.items():
+        folder = os.open(_path_of(module, modules), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.utime(folder, ns=(os.fstat(folder).st_atime_ns, nanoseconds))
+        finally:
+            os.close(folder)
+
+
+def _path_of(module: str, modules: Mapping[str, str]) -> str:
+    if module not in modules or not _NAME.match(module):
+        raise CriuError(
+            f"The source asks for the folder {module!r}, which is none of this handoff.",
+            "Give both ends the same mount map.",
+            {"folder": module},
+        )
+    return modules[module]
+
+
+def _configuration_file(module: str, modules: Mapping[str, str], folder: Path) -> Path:
+    path = _path_of(module, modules)
+    if "\n" in path:
+        raise CriuError(f"rsync cannot be told of the path {path!r}.", "Use a path without a newline.")
+    # The last slash guards blanks and a backslash at the end of the path (rsyncd.conf(5), FILE FORMAT).
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    configuration = folder / f"{module}.conf"
+    write_atomically(configuration, f"{_CONFIGURATION}[{module}]\npath = {path.rstrip('/')}/\n")
+    return configuration
+
+
+def _start_daemon(configuration: Path, connection: socket.socket, errors: int) -> subprocess.Popen[bytes]:
+    program = shutil.which("rsync")
+    if program is None:
+        raise CriuError("rsync is not installed here.", "Install the package rsync.")
+    return subprocess.Popen(
+        [program, "--server", "--daemon", f"--config={configuration}", "."],
+        stdin=connection.fileno(),
+        stdout=connection.fileno(),
+        stderr=errors,
+        cwd="/",
+        # No more than this: a path with %NAME% in it would take the variable's value (rsyncd.conf(5)).
+        env={"LC_ALL": "C"},
+        start_new_session=True,
+    )
+
+
+def _end_group(daemon: subprocess.Popen[bytes]) -> None:
+    try:
+        daemon.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait()

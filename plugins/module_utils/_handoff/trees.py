@@ -1,0 +1,131 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trees of files at the source: what is in one, and what of it has changed since it was copied.
+
+A program cannot set a change time (inode(7)), so a comparison of inodes and change times sees what rsync's comparison
+of size and modification time does not.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Iterator, Mapping, Sequence, Tuple
+
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, relative
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+
+# File systems of Linux whose change times are the kernel's own.
+_HAS_CHANGE_TIMES = frozenset(("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "xfs"))
+
+# Change times are read from a clock that ticks every 1 to 10 ms; some file systems keep whole seconds alone.
+_TICK = 20_000_000
+_SECOND = 1_000_000_000
+
+# Device, inode, change time in nanoseconds, size, mode.
+Entry = Tuple[int, int, int, int, int]
+Tree = Mapping[str, Entry]
+
+
+def walk(path: str, left_out: Sequence[str]) -> dict[str, Entry]:
+    """Every entry by its name below the path, parents first; "" is the folder itself. Raises OSError."""
+    hidden = frozenset(left_out)
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        found = {"": _entry(os.stat(top))}
+        folders = [""]
+        for folder in folders:
+            if folder not in hidden:
+                folders.extend(_walk_folder(top, folder, found))
+        return found
+    finally:
+        os.close(top)
+
+
+def trusted_entries(before: Tree, after: Tree, began: int, deleted: frozenset[str]) -> Tree:
+    """Those entries of `before` that will surely show another change time if the target has not got them as noted.
+
+    rsync ran between `before` and `after`; `began` is the time (ns) when what was cached began to be written back.
+    Not among them is what was changed so lately that the next change could have the same time, or that a page of it
+    could still be dirty; what rsync has deleted, which may be back with its folder; and what is in a folder that was
+    perhaps moved away and back, which changes times of that folder and of its parent, but not of what is in it.
+    """
+    doubtful: set[str] = set()
+    trusted = {}
+    for name, entry in before.items():
+        parent = _parent(name)
+        moved = _is_folder(entry) and after.get(name) != entry and after.get(parent) != before[parent]
+        if name and (parent in doubtful or moved):
+            doubtful.add(name)
+        elif name not in deleted and entry[2] < began - (_TICK if entry[2] % _SECOND else 2 * _SECOND):
+            trusted[name] = entry
+    return trusted
+
+
+def gone(names: frozenset[str], now: Tree) -> list[str]:
+    """The topmost of the names that are no more."""
+    found = set()
+    for name in names - now.keys():
+        topmost = name
+        while _parent(topmost) not in now:
+            topmost = _parent(topmost)
+        # A folder that became a file is replaced with all that was in it.
+        if _is_folder(now[_parent(topmost)]):
+            found.add(topmost)
+    return sorted(found)
+
+
+def has_change_times(path: str, mountinfo: str) -> bool:
+    """Whether the file system of the path has change times that are the kernel's own."""
+    return file_system(path, mountinfo) in _HAS_CHANGE_TIMES
+
+
+def file_system(path: str, mountinfo: str) -> str:
+    """The type of the file system that the path is on, by the text of mountinfo; "" if there is none."""
+    resolved = os.path.realpath(path)
+    rows = [row for row in parse(mountinfo) if is_below(resolved, row.mountpoint)]
+    # Of two at one place the later one hides the other.
+    return max(enumerate(rows), key=lambda pair: (len(pair[1].mountpoint), pair[0]))[1].fstype if rows else ""
+
+
+def mounted_below(path: str, mountinfo: str) -> list[str]:
+    """Where the host has something mounted below the path, relative to it."""
+    # A workload that has this folder bound does not see what the host mounts below it (unless that is a mount of its
+    # own). --one-file-system would also leave out the subvolumes of btrfs, which it does see.
+    resolved = os.path.realpath(path)
+    mountpoints = [row.mountpoint for row in parse(mountinfo)]
+    return sorted(
+        {relative(place, resolved) for place in mountpoints if place != resolved and is_below(place, resolved)}
+    )
+
+
+def _walk_folder(top: int, folder: str, found: dict[str, Entry]) -> Iterator[str]:
+    try:
+        descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    prefix = f"{folder}/" if folder else ""
+    try:
+        for name in os.listdir(descriptor):
+            try:
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            found[prefix + name] = _entry(status)
+            if stat.S_ISDIR(status.st_mode):
+                yield prefix + name
+    finally:
+        os.close(descriptor)
+
+
+def _entry(status: os.stat_result) -> Entry:
+    return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size, status.st_mode
+
+
+def _is_folder(entry: Entry | None) -> bool:
+    return entry is not None and stat.S_ISDIR(entry[4])
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
