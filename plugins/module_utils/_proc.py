@@ -121,6 +121,11 @@ class Proc:
                 return float(line.split()[1])
         return 0.0
 
+    def meminfo(self) -> dict[str, int]:
+        """The sizes in /proc/meminfo by name, in bytes; empty if it is unreadable."""
+        lines = (line.split() for line in self._read("", "meminfo").splitlines())
+        return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if words[2:] == ["kB"]}
+
     def boot_id(self) -> str:
         """The random identity of this boot."""
         return (self.folder / "sys/kernel/random/boot_id").read_text("ascii").strip()

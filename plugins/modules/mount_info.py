@@ -219,8 +219,7 @@ from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._engine.mounts import workload_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
-    find,
-    owner_of,
+    find_with_owner,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import Auto, Settings
@@ -230,9 +229,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Subproce
 
 def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     proc, runner = Proc(), SubprocessRunner()
-    description = Description.from_dict(parameters)
-    owner = owner_of(description, proc, runner)
-    pid = find(description, proc, runner).pid if owner is None else owner[1].pid
+    identity, owner = find_with_owner(Description.from_dict(parameters), proc, runner)
     auto = Auto(parameters["external_shared"], parameters["external_masters"])
     settings = Settings(
         keys={entry["mountpoint"]: entry["key"] for entry in parameters["mount_map"] if not entry["device"]},
@@ -241,7 +238,7 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         skipped=frozenset(parameters["skip_mnt"]),
         enabled_file_systems=frozenset(parameters["enable_fs"]),
     )
-    return {"pid": pid, **workload_mounts(pid, proc, settings, owner)}
+    return {"pid": identity.pid, **workload_mounts(identity.pid, proc, settings, owner)}
 
 
 def main() -> None:

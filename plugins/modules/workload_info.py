@@ -232,8 +232,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.mounts import w
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
     describe,
-    find,
-    owner_of,
+    find_with_owner,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
@@ -246,22 +245,18 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     if all(parameters[choice] is None for choice in _arguments.WORKLOAD_CHOICES):
         return discover(SubprocessRunner(), proc)
     known = _known_generations(parameters["name"])
-    description = Description.from_dict(parameters)
     try:
-        identity = find(description, proc, SubprocessRunner())
+        identity, owner = find_with_owner(Description.from_dict(parameters), proc, SubprocessRunner())
     except WorkloadNotFound as error:
         if parameters["required"]:
             raise
         return {"found": False, "reason": error.message, **known}
-    mounts = _mounts(identity.pid, description, proc) if parameters["mounts"] else {}
-    return {"found": True, **describe(identity, proc), **known, **mounts}
-
-
-def _mounts(pid: int, description: Description, proc: Proc) -> dict[str, Any]:
-    # Where it runs is told all the same; what is wrong with its mounts says mount_info to who asks for them.
-    with contextlib.suppress(CriuError):
-        return workload_mounts(pid, proc, owner=owner_of(description, proc, SubprocessRunner()))
-    return {}
+    result = {"found": True, **describe(identity, proc), **known}
+    if parameters["mounts"]:
+        # Where it runs is told all the same; what is wrong with its mounts says mount_info to who asks for them.
+        with contextlib.suppress(CriuError):
+            result.update(workload_mounts(identity.pid, proc, owner=owner))
+    return result
 
 
 def _known_generations(name: str | None) -> dict[str, int]:

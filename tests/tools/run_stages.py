@@ -42,8 +42,6 @@ TARGET_PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # ansible-core 2.19 asks for the first, 2.21 for the second.
 GET_PIP_NAMES = ("get_pip_24_2.py", "get_pip_25_2.py")
-
-
 # Failures that are named at the end.
 MOST_SHOWN = 10
 

@@ -13,18 +13,16 @@ from xml.etree import ElementTree
 @dataclass(frozen=True)
 class Tally:
     passed: int = 0
-    failed: int = 0
     skipped: int = 0
     # What failed, each with what it said: one line.
     failures: tuple[str, ...] = ()
 
+    @property
+    def failed(self) -> int:
+        return len(self.failures)
+
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.passed + other.passed,
-            self.failed + other.failed,
-            self.skipped + other.skipped,
-            self.failures + other.failures,
-        )
+        return Tally(self.passed + other.passed, self.skipped + other.skipped, self.failures + other.failures)
 
     def __str__(self) -> str:
         text = f"{self.passed} passed, {self.failed} failed"
@@ -39,16 +37,17 @@ class Tally:
         return replace(self, failures=tuple(f"{stage}: {failure}" for failure in self.failures))
 
 
-def failed(what: str) -> Tally:
-    """One failure. Of what it said as much as a reader of the last lines wants to see."""
-    text = " ".join(what.split())
-    return Tally(failed=1, failures=(text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ...",))
-
-
+# As much of what a failure said as a reader of the last lines wants to see.
 LONGEST = 600
 PASSED = Tally(passed=1)
 SKIPPED = Tally(skipped=1)
 NOTHING = Tally()
+
+
+def failed(what: str) -> Tally:
+    """One failure, and what it said."""
+    text = " ".join(what.split())
+    return Tally(failures=(text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ...",))
 
 
 def of_junit(reports: Iterable[Path]) -> Tally:

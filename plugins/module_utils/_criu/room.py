@@ -16,6 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+
+# proc(5): from -1000, never, to 1000, before all others.
+_KILLED_FIRST = Path("/proc/self/oom_score_adj")
 _PIECE = 16 << 20
 
 
@@ -33,7 +37,8 @@ class Room:
 
     def hold(self, when_held: Callable[[], object]) -> None:
         """Take the memory, say so, and keep it until `give_back`, which may come while it is being taken."""
-        killed_first = _set_killed_first("1000")
+        before = _KILLED_FIRST.read_text("ascii")
+        _set_killed_first("1000")
         with suppress(OSError):  # there is less than was said
             while len(self.pieces) < self._size // _PIECE and not self._is_needed.is_set():
                 self.pieces.append(_taken_piece())
@@ -41,7 +46,7 @@ class Room:
         self._is_needed.wait()
         while self.pieces:
             self.pieces.pop().close()
-        _set_killed_first(killed_first)
+        _set_killed_first(before)
 
     def give_back(self) -> None:
         """Let the other thread give it back, beside whoever takes it now."""
@@ -58,20 +63,12 @@ def _taken_piece() -> mmap.mmap:
     return piece
 
 
-def _set_killed_first(value: str) -> str:
-    # proc(5), oom_score_adj; gives what it was. CRIU runs already, and keeps what it has.
-    with suppress(OSError):
-        path = Path("/proc/self/oom_score_adj")
-        before = path.read_text("ascii")
-        if value:
-            path.write_text(value, "ascii")
-        return before
-    return ""
+def _set_killed_first(value: str) -> None:
+    # CRIU runs already, and keeps what it has.
+    with suppress(OSError):  # /proc may be read-only
+        _KILLED_FIRST.write_text(value, "ascii")
 
 
 def _available_bytes() -> int:
-    # proc(5), /proc/meminfo; without what others may want meanwhile.
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024 * 3 // 4
-    return 0
+    # Without what others may want meanwhile.
+    return Proc().meminfo().get("MemAvailable", 0) * 3 // 4

@@ -64,20 +64,20 @@ def find(description: Description, proc: Proc, runner: Runner) -> Identity:
 
     Raises WorkloadNotFound if nothing that runs fits, AmbiguousWorkload if several do or if it is unsure.
     """
+    return find_with_owner(description, proc, runner)[0]
+
+
+def find_with_owner(
+    description: Description, proc: Proc, runner: Runner
+) -> tuple[Identity, tuple[Engine, Container] | None]:
+    """The same, with its engine and container; None if it has no engine. Raises what `find` and `engine_named` do."""
+    if description.container is not None:
+        engine = engine_named(str(description.engine), runner, proc)
+        container = running_container(engine, description.container)
+        return require_living(container.pid, str(description), proc), (engine, container)
     if description.pid_file is not None:
-        return process_of(Path(description.pid_file), proc)
-    return require_living(_find_pid(description, proc, runner), str(description), proc)
-
-
-def owner_of(description: Description, proc: Proc, runner: Runner) -> tuple[Engine, Container] | None:
-    """The engine of the workload and its container, which runs; None if it has no engine.
-
-    Raises WorkloadNotFound, or CriuError as `engine_named` does.
-    """
-    if description.container is None:
-        return None
-    engine = engine_named(str(description.engine), runner, proc)
-    return engine, running_container(engine, description.container)
+        return process_of(Path(description.pid_file), proc), None
+    return require_living(_find_pid(description, proc, runner), str(description), proc), None
 
 
 def running_container(engine: Engine, name: str) -> Container:
@@ -115,9 +115,6 @@ def _find_pid(description: Description, proc: Proc, runner: Runner) -> int:
         return description.pid
     if description.unit is not None:
         return _pid_of_unit(description.unit, runner)
-    owner = owner_of(description, proc, runner)
-    if owner is not None:
-        return owner[1].pid
     return _pid_of_command(list(description.command or ()), proc)
 
 

@@ -32,13 +32,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.trees import (
     Tree,
-    file_system,
     gone,
     has_change_times,
     mounted_below,
     trusted_entries,
     walk,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import file_system
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed, Runner
 

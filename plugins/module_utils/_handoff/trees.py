@@ -14,6 +14,7 @@ import stat
 from typing import Iterator, Mapping, Sequence, Tuple
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, relative
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import file_system
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 
 # File systems of Linux whose change times are the kernel's own.
@@ -79,14 +80,6 @@ def gone(names: frozenset[str], now: Tree) -> list[str]:
 def has_change_times(path: str, mountinfo: str) -> bool:
     """Whether the file system of the path has change times that are the kernel's own."""
     return file_system(path, mountinfo) in _HAS_CHANGE_TIMES
-
-
-def file_system(path: str, mountinfo: str) -> str:
-    """The type of the file system that the path is on, by the text of mountinfo; "" if there is none."""
-    resolved = os.path.realpath(path)
-    rows = [row for row in parse(mountinfo) if is_below(resolved, row.mountpoint)]
-    # Of two at one place the later one hides the other.
-    return max(enumerate(rows), key=lambda pair: (len(pair[1].mountpoint), pair[0]))[1].fstype if rows else ""
 
 
 def mounted_below(path: str, mountinfo: str) -> list[str]:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import folders_of, join, relative
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, printable
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse, printable
 
 
 class HostPath(NamedTuple):
@@ -78,6 +79,12 @@ class HostMounts:
                 break
             current = nearest
         return current
+
+
+def file_system(path: str, mountinfo: str) -> str:
+    """The type of the file system that a path is on, by the text of mountinfo; "" if there is none."""
+    mount = HostMounts(parse(mountinfo)).mount_at(os.path.realpath(path))
+    return mount.fstype if mount else ""
 
 
 def prefer(paths: Iterable[HostPath], is_same: Callable[[str], bool]) -> list[HostPath]:

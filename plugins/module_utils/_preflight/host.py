@@ -13,7 +13,7 @@ from typing import Any, Iterable
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu, has_feature, inspect
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import free_bytes
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import file_system
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.programs import installed
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
@@ -32,7 +32,7 @@ def host_facts(
     proc: Proc, runner: Runner, criu_path: str | None, images: str | None, sys: Path = SYS
 ) -> dict[str, Any]:
     """The facts in plain JSON types. Sizes are in bytes; what cannot be found out is null or empty."""
-    memory = _meminfo(proc)
+    memory = proc.meminfo()
     return {
         "host": platform.node(),
         "criu": inspect(runner, criu_path, required=False, ask_features=False),
@@ -43,7 +43,7 @@ def host_facts(
         "cgroups": cgroup_layout(proc),
         "free_bytes": None if images is None else free_bytes(Path(images)),
         "images": images,
-        "images_in_memory": images is not None and _file_system(proc, images) in ("tmpfs", "ramfs"),
+        "images_in_memory": images is not None and file_system(images, proc.mountinfo("self")) in ("tmpfs", "ramfs"),
         "memory_available": memory.get("MemAvailable"),
         "swap_free": memory.get("SwapFree", 0),
         "programs": installed(),
@@ -94,16 +94,6 @@ def cgroup_layout(proc: Proc) -> str:
     if "cgroup" in types:
         return "hybrid" if "cgroup2" in types else "v1"
     return "v2" if "cgroup2" in types else "none"
-
-
-def _meminfo(proc: Proc) -> dict[str, int]:
-    lines = (line.split() for line in _read(proc.folder / "meminfo").splitlines())
-    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) >= 2}
-
-
-def _file_system(proc: Proc, path: str) -> str | None:
-    mount = HostMounts(parse(proc.mountinfo("self"))).mount_at(os.path.realpath(path))
-    return mount.fstype if mount else None
 
 
 def _read(path: Path) -> str:
