@@ -37,6 +37,7 @@ def start(root: str, name: str) -> None:
         "binds": [{"source": f"/srv/data/{name}", "mountpoint": "/data", "type": "directory"}],
         "texts": {},
         "pid_file": f"/run/workloads/{name}.pid",
+        "user": "",
     }
     subprocess.run(["cp", "--archive", "--link", root, str(specification["root"])], check=True)
     text = json.dumps(specification)

@@ -3,13 +3,19 @@
 #
 # Build the root that all hosts of a lab share.
 #
-#   build_base.sh ROOT SUITE MIRROR PACKAGE...
+#   build_base.sh [--preload SOURCE] ROOT SUITE MIRROR PACKAGE...
 #
+# SOURCE, in C, becomes a library that every program of the hosts loads first.
 # If a kernel is among the packages, ROOT.ext4 is a disk of the same contents, for virtual machines.
 # ROOT appears only when it is complete: it is built beside its place and then renamed.
 # Two builds never run at once; the second one finds ROOT there and is done.
 set -euo pipefail
 
+preload=
+if [[ $1 == --preload ]]; then
+    preload=$2
+    shift 2
+fi
 root=$1 suite=$2 mirror=$3
 shift 3
 packages=$*
@@ -31,6 +37,7 @@ main() {
     forget_identity
     install_setup
     quiet_boot
+    install_preload
     slim
     make_disk
     mv -T "$partial" "$root"
@@ -85,7 +92,7 @@ quiet_boot() {
 
     # Services are what the tests start, never what the packages start.
     local service
-    for service in redis-server nftables rsync cron containerd lxc lxc-net podman podman-restart; do
+    for service in redis-server nginx nftables rsync cron containerd lxc lxc-net podman podman-restart; do
         if compgen -G "$partial/etc/systemd/system/*.wants/$service.service" >/dev/null; then
             systemctl --quiet --root="$partial" disable "$service.service"
         fi
@@ -94,6 +101,15 @@ quiet_boot() {
 
     # "Nothing in /usr is newer than /etc and /var": saves ldconfig and its like at every boot.
     touch -r "$partial/usr" "$partial/etc/.updated" "$partial/var/.updated"
+}
+
+# Compiled here, where a compiler is: a library of this machine's glibc runs with that of a younger release.
+install_preload() {
+    [[ $preload ]] || return 0
+    local library
+    library=/usr/local/lib/$(basename "$preload" .c).so
+    gcc -std=gnu11 -O2 -Wall -Wextra -shared -fPIC -o "$partial$library" "$preload"
+    echo "$library" >"$partial/etc/ld.so.preload"
 }
 
 slim() {

@@ -55,7 +55,8 @@ def start_bundle(workload: Specification) -> None:
     run([engine, "spec"], cwd=bundle)
     configuration = json.loads((bundle / "config.json").read_text())
     process = configuration["process"]
-    process.update(terminal=False, args=workload["command"], cwd="/")
+    user, group = lab_workload.ids(workload)
+    process.update(terminal=False, args=workload["command"], cwd="/", user={"uid": user, "gid": group})
     process["env"] = [f"{name}={value}" for name, value in lab_workload.ENVIRONMENT.items()]
     configuration["root"] = {"path": workload["root"], "readonly": False}
     configuration["hostname"] = workload["name"]
@@ -80,7 +81,8 @@ def start_with_podman(workload: Specification) -> None:
     image = f"localhost/lab/{workload['image']}"
     if run(["podman", "image", "exists", image], may_fail=True).returncode != 0:
         make_image(workload, image)
-    argv = ["podman", "run", "--detach", "--name", workload["name"], "--network", "none"]
+    user, group = lab_workload.ids(workload)
+    argv = ["podman", "run", "--detach", "--name", workload["name"], "--network", "none", "--user", f"{user}:{group}"]
     for mountpoint in workload["tmpfs"]:
         argv += ["--tmpfs", mountpoint]
     for volume in workload["volumes"]:
@@ -96,7 +98,10 @@ def start_with_lxc(workload: Specification) -> None:
     root = Path(workload["root"])
     for name in ("dev", "proc", "sys"):
         (root / name).mkdir(exist_ok=True)
+    user, group = lab_workload.ids(workload)
     settings = [
+        ("lxc.init.uid", str(user)),
+        ("lxc.init.gid", str(group)),
         ("lxc.uts.name", workload["name"]),
         ("lxc.rootfs.path", f"dir:{root}"),
         ("lxc.net.0.type", "empty"),

@@ -15,6 +15,7 @@ The specification is JSON:
     binds       external mounts: source on this host, mountpoint inside, type (directory or file), read_only
     texts       text of the sources of file binds, by their mountpoint
     pid_file    gets the pid of the workload's init as this host sees it
+    user        whose processes it has, by name; root's if empty
 
 What was done is printed as JSON. No process of this program stays: systemd owns the workload.
 """
@@ -24,6 +25,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -77,7 +79,7 @@ def make_root(workload: Specification) -> None:
     for path, text in workload["files"].items():
         write_if_different(inside(root, path), text)
     for bind in workload["binds"]:
-        make_both_ends(bind, root, workload["texts"].get(bind["mountpoint"]))
+        make_both_ends(bind, root, workload["texts"].get(bind["mountpoint"]), ids(workload))
 
 
 def make_devices(folder: Path) -> None:
@@ -115,11 +117,12 @@ def copy(path: str, root: Path) -> None:
         shutil.copy2(path, target)
 
 
-def make_both_ends(bind: Specification, root: Path, text: str | None) -> None:
+def make_both_ends(bind: Specification, root: Path, text: str | None, owner: tuple[int, int]) -> None:
     source, mountpoint = Path(bind["source"]), inside(root, bind["mountpoint"])
     if bind["type"] == "directory":
         source.mkdir(parents=True, exist_ok=True)
         mountpoint.mkdir(parents=True, exist_ok=True)
+        os.chown(source, *owner)
         return
     for end in (source, mountpoint):
         end.parent.mkdir(parents=True, exist_ok=True)
@@ -187,6 +190,7 @@ def launch(workload: Specification) -> dict[str, object]:
 def become(workload: Specification, report: int) -> None:
     """Turn this process, the first one in its pid namespace, into the workload."""
     root = Path(workload["root"])
+    user = ids(workload)  # which nobody knows inside
     os.setsid()
     os.unshare(os.CLONE_NEWNS)
     mount("none", "/", "", MS_REC | MS_PRIVATE)
@@ -200,6 +204,7 @@ def become(workload: Specification, report: int) -> None:
     mount("tmpfs", root / "tmp", "tmpfs", MS_NOSUID | MS_NODEV)
     enter_root(root)
     forget_host(report)
+    take_user(*user)
     os.execve(workload["command"][0], workload["command"], ENVIRONMENT)
 
 
@@ -218,6 +223,12 @@ def forget_host(report: int) -> None:
     os.closerange(3, report)
     os.closerange(report + 1, os.sysconf("SC_OPEN_MAX"))
     os.umask(0o022)
+
+
+def take_user(user: int, group: int) -> None:
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
 
 
 def write_pid_file(path: Path, pid: int) -> None:
@@ -268,6 +279,12 @@ def unmount_below(folder: Path) -> None:
 
 def unit(workload: Specification) -> str:
     return f"lab-workload-{workload['name']}.service"
+
+
+def ids(workload: Specification) -> tuple[int, int]:
+    """Its user and group."""
+    account = pwd.getpwnam(workload["user"] or "root")
+    return account.pw_uid, account.pw_gid
 
 
 def running_pid(workload: Specification) -> int | None:
