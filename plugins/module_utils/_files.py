@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Iterator
 
+from ansible_collections.fleet.criu.plugins.module_utils import _foreign
+
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     """Write a file by way of a temporary one in its folder, durably: file and folder are synced to disk."""
@@ -55,4 +57,4 @@ def sync_folder(folder: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises OSError or ValueError."""
-    return json.loads(path.read_text("utf-8"))
+    return _foreign.read_json(path)

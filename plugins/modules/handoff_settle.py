@@ -16,7 +16,8 @@ description:
   - Settle the target first, then the source with the target's outcome as O(peer), then the target again with the
     source's. If the target cannot be reached, the source alone settles what it can know, and holds the workload if it
     cannot.
-  - Without O(handoff) it lists the handoffs of this host and changes nothing.
+  - Without O(handoff) it lists the handoffs of this host and changes nothing. A journal that is damaged is listed too,
+    with what is wrong in RV(handoffs[].damaged).
 author:
   - The fleet.criu maintainers (@fleet-criu)
 extends_documentation_fragment:
@@ -119,6 +120,11 @@ handoffs:
     target: {description: The target., type: str, sample: node2}
     step: {description: The last step., type: str, sample: done}
     settled: {description: Whether nothing is left to be decided., type: bool}
+    damaged:
+      description:
+        - Which line of the journal cannot be read and what to do; empty if all can. The rest is what came before it.
+      type: str
+      sample: ""
     time: {description: When it began, type: float, sample: 1767225600.5}
 """
 
@@ -162,6 +168,7 @@ def _summary(record: Record) -> dict[str, Any]:
         **{name: record.facts.get(name) for name in ("workload", "source", "target")},
         "step": record.step.value if record.step else None,
         "settled": record.is_settled,
+        "damaged": str(record.damage or ""),
         "time": record.steps[0][1] if record.steps else None,
     }
 

@@ -18,6 +18,7 @@ from typing import Any, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import sync_folder
+from ansible_collections.fleet.criu.plugins.module_utils._foreign import parse_json, read_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Step
 
 FOLDER = Path("/var/lib/fleet.criu/handoffs")
@@ -26,18 +27,27 @@ TARGET = "target"
 
 SETTLED = frozenset({Step.DONE, Step.BACK, Step.CLEARED})
 _KEPT_SECONDS = 30 * 24 * 3600.0
+# One line of facts with a map of mounts, and a score of steps.
+_LONGEST = 16 << 20
+# Seconds since the epoch in the year 10000.
+_LATEST = 253402300800
 # With the path of CRIU's streaming socket it must fit into the address of a socket (unix(7)).
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,48}\Z")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a journal says: `facts` as given when it was begun, all steps with their times, and the last step."""
+    """What a journal says: `facts` as given when it was begun, all steps with their times, and the last step.
+
+    `damage` says what is wrong with the journal, and what to do, if it cannot be read to its end; the rest is then what
+    came before.
+    """
 
     handoff: str
     side: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[tuple[Step, float], ...] = ()
+    damage: CriuError | None = None
 
     @property
     def step(self) -> Step | None:
@@ -47,6 +57,8 @@ class Record:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to be decided for this side."""
+        if self.damage is not None:
+            return False
         return self.step in SETTLED or (self.side == TARGET and self.step is Step.RUNNING)
 
 
@@ -102,13 +114,16 @@ def journal_path(handoff: str, side: str, folder: Path = FOLDER) -> Path:
 
 
 def read_record(handoff: str, side: str, folder: Path = FOLDER) -> Record | None:
-    """What the journal says, or None if there is none."""
+    """What the journal says, or None if there is none. Raises CriuError if it is damaged."""
     path = journal_path(handoff, side, folder)
-    return _read(path) if path.exists() else None
+    record = _read(path) if os.path.lexists(path) else None
+    if record is not None and record.damage is not None:
+        raise record.damage
+    return record
 
 
 def all_records(folder: Path = FOLDER) -> list[Record]:
-    """What every journal of this host says, the oldest handoff first."""
+    """What every journal of this host says, the oldest handoff first; a damaged one has `damage`."""
     records = [_read(path) for path in sorted(folder.glob("*.jsonl"))] if folder.is_dir() else []
     return sorted(records, key=lambda record: record.steps[0][1] if record.steps else 0.0)
 
@@ -116,28 +131,41 @@ def all_records(folder: Path = FOLDER) -> list[Record]:
 def _read(path: Path) -> Record:
     handoff, _dot, side = path.name[: -len(".jsonl")].rpartition(".")
     facts: dict[str, Any] = {}
-    steps = []
-    for line in path.read_bytes().split(b"\n")[:-1]:  # what no newline ends was being written when the host died
+    steps: list[tuple[Step, float]] = []
+    damage = None
+    try:
+        # What no newline ends was being written when the host died.
+        lines = read_bytes(path, _LONGEST).split(b"\n")[:-1]
+    except (OSError, ValueError) as error:
+        lines, damage = [], _damage(path, str(error))
+    for number, line in enumerate(lines, 1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
+            step = _step(entry)
             facts.update(entry.get("facts", {}))
-            steps.append((Step(entry["step"]), float(entry["time"])))
+            steps.append(step)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise CriuError(
-                f"The journal {path} is damaged: {line[:80]!r}.",
-                "Find out by hand where the workload runs (workload_info), then remove the file.",
-            ) from None
-    return Record(handoff, side, facts, tuple(steps))
+            damage = _damage(path, f"line {number} is {line[:80]!r}")
+            break
+    return Record(handoff, side, facts, tuple(steps), damage)
+
+
+def _step(entry: Any) -> tuple[Step, float]:
+    began = entry["time"]
+    if isinstance(began, bool) or not isinstance(began, (int, float)) or not 0 <= began < _LATEST:
+        raise ValueError("its time is none")
+    return Step(entry["step"]), float(began)
+
+
+def _damage(path: Path, why: str) -> CriuError:
+    return CriuError(
+        f"The journal {path} is damaged: {why}.",
+        "Find out by hand where the workload runs (workload_info), then remove the file.",
+        {"journal": str(path)},
+    )
 
 
 def _forget_old(folder: Path) -> None:
     for path in folder.glob("*.jsonl"):
-        if path.stat().st_mtime < time.time() - _KEPT_SECONDS and _is_settled(path):
+        if path.lstat().st_mtime < time.time() - _KEPT_SECONDS and _read(path).is_settled:
             path.unlink()
-
-
-def _is_settled(path: Path) -> bool:
-    try:
-        return _read(path).is_settled
-    except CriuError:  # a person must see to it, but it may not keep other handoffs from beginning
-        return False

@@ -201,11 +201,25 @@ def test_without_a_name_the_handoffs_of_this_host_are_listed() -> None:
             journal.record(step)
     listed = handoff_settle.bring_to_its_end({"handoff": None}, False)["handoffs"]
     assert all(isinstance(entry.pop("time"), float) for entry in listed)
-    common = {"workload": "redis", "source": "s", "target": "t"}
+    common = {"workload": "redis", "source": "s", "target": "t", "damaged": ""}
     assert listed == [
         {"handoff": "b", "side": "source", "step": "done", "settled": True, **common},
         {"handoff": "a", "side": "target", "step": "receiving", "settled": False, **common},
     ]
+
+
+def test_a_damaged_journal_is_listed_with_what_is_wrong_beside_the_others() -> None:
+    for name in ("good", "bad"):
+        Journal(name, SOURCE).begin({"workload": "redis"})
+    with Journal("bad", SOURCE).path.open("ab") as stream:
+        stream.write(b"nonsense\n")
+    listed = {
+        entry["handoff"]: entry for entry in handoff_settle.bring_to_its_end({"handoff": None}, False)["handoffs"]
+    }
+    assert listed["good"]["damaged"] == ""
+    assert "line 2" in listed["bad"]["damaged"]
+    assert "then remove the file" in listed["bad"]["damaged"]
+    assert (listed["bad"]["workload"], listed["bad"]["settled"]) == ("redis", False)
 
 
 @pytest.mark.parametrize("check_mode", [False, True])

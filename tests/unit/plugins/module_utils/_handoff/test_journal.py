@@ -124,6 +124,10 @@ def test_a_journal_whose_first_line_is_not_there_has_no_step(folder: Path, conte
         b'{"step": "armed"}',
         b'{"step": "sleeping", "time": 1}',
         b'{"step": "armed", "time": "x"}',
+        b'{"step": "armed", "time": 1' + b"0" * 400 + b"}",
+        b'{"step": "armed", "time": NaN}',
+        b'{"step": "armed", "time": 1, "facts": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b"\xff\xfe",
         b"",
     ],
 )
@@ -134,6 +138,32 @@ def test_a_damaged_line_is_never_passed_over(journal: Journal, folder: Path, lin
     with pytest.raises(CriuError, match="is damaged") as caught:
         record(folder)
     assert "workload_info" in caught.value.remedy
+
+
+def test_a_damaged_journal_does_not_hide_the_others(journal: Journal, folder: Path) -> None:
+    journal.record(Step.BACK)
+    broken = Journal("broken", TARGET, folder)
+    broken.begin({"workload": "web"})
+    with broken.path.open("ab") as stream:
+        stream.write(b"nonsense\n")
+    broken.record(Step.CLEARED)
+    found = {record.handoff: record for record in all_records(folder)}
+    assert (found["redis-1"].is_settled, found["redis-1"].damage) == (True, None)
+    assert found["broken"].facts == {"workload": "web"}
+    assert found["broken"].step is Step.ARMED
+    assert not found["broken"].is_settled
+    assert "broken.target.jsonl is damaged: line 2 is b'nonsense'" in str(found["broken"].damage)
+    with pytest.raises(CriuError, match="line 2"):
+        read_record("broken", TARGET, folder)
+
+
+def test_what_is_no_file_in_the_place_of_a_journal_keeps_nobody_waiting(journal: Journal, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.source.jsonl")
+    (folder / "zero.source.jsonl").symlink_to("/dev/zero")
+    (folder / "holes.source.jsonl").touch()
+    os.truncate(folder / "holes.source.jsonl", 1 << 40)
+    assert {record.handoff for record in all_records(folder) if record.damage} == {"pipe", "zero", "holes"}
+    Journal("next", SOURCE, folder).begin({})
 
 
 def test_a_step_is_on_disk_before_record_returns(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
