@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -141,3 +142,127 @@ def test_every_difference_is_reported_once() -> None:
     ]
     twice = differences([DATA, DATA], [DATA, DATA], PATHS, lambda *_arguments: False)
     assert twice == ["/data is not /mnt/data of this host"]
+
+
+def row(mount_id: int, parent_id: int, mountpoint: str, fstype: str = "tmpfs", **fields: Any) -> dict[str, Any]:
+    made = mount(mountpoint, "internal", fstype, "/", "rw")
+    return {**made, "mount_id": mount_id, "parent_id": parent_id, **fields}
+
+
+TOP = {**row(1, 0, "/", "ext4"), "kind": "root", "root": "/srv/box"}
+
+
+def itself(table: list[dict[str, Any]]) -> list[str]:
+    return differences(table, table, {}, lambda *_arguments: True)
+
+
+def turned(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same mounts with other IDs and in another order."""
+    return [{**each, "mount_id": 900 - each["mount_id"], "parent_id": 900 - each["parent_id"]} for each in table[::-1]]
+
+
+def test_unlike_mounts_stacked_at_one_mountpoint_are_no_difference() -> None:
+    stacked = [TOP, row(2, 1, "/sys", "sysfs", mount_options=["ro"]), row(3, 2, "/sys"), row(4, 3, "/sys", "proc")]
+    assert itself(stacked) == []
+    assert differences(stacked, turned(stacked), {}, lambda *_arguments: True) == []
+
+
+def test_stacked_mounts_in_another_order_are_named() -> None:
+    stacked = [TOP, row(2, 1, "/sys", "sysfs"), row(3, 2, "/sys")]
+    swapped = [TOP, row(2, 1, "/sys"), row(3, 2, "/sys", "sysfs")]
+    assert differences(stacked, swapped, {}, lambda *_arguments: True) == [
+        "/sys was a sysfs and is now a tmpfs",
+        "/sys was a tmpfs and is now a sysfs",
+    ]
+
+
+def test_a_mount_that_is_seen_where_it_was_covered_is_named() -> None:
+    covered = [TOP, row(2, 1, "/a/b"), row(3, 1, "/a")]
+    seen = [TOP, row(2, 3, "/a/b"), row(3, 1, "/a")]
+    asked = differences(covered, seen, {}, lambda *_arguments: True)
+    assert asked == ["/a/b is now mounted in the mount at /a instead of that at /"]
+    assert differences(seen, covered, {}, lambda *_arguments: True) != []
+    assert itself(covered) == itself(seen) == []
+
+
+def test_a_mount_in_another_one_of_a_stack_is_named_and_what_is_in_it_is_not() -> None:
+    stack = [TOP, row(2, 1, "/a"), row(3, 2, "/a")]
+    lower = [*stack, row(4, 2, "/a/b"), row(5, 4, "/a/b/c")]
+    upper = [*stack, row(4, 3, "/a/b"), row(5, 4, "/a/b/c")]
+    assert differences(lower, upper, {}, lambda *_arguments: True) == ["/a/b is now mounted in another mount at /a"]
+
+
+@pytest.mark.parametrize("parent", [1, 3])
+def test_only_what_is_seen_is_asked_for_its_path(parent: int) -> None:
+    external = row(2, parent, "/a/b", "ext4", kind="external")
+    table = [TOP, external, row(3, 1, "/a")]
+    found = differences(table, table, {"/": "/srv/new", "/a/b": "/mnt/b"}, lambda path, mountpoint: mountpoint == "/")
+    assert found == ([] if parent == 1 else ["/a/b is not /mnt/b of this host"])
+
+
+def test_an_external_mount_under_another_at_its_own_mountpoint_is_covered() -> None:
+    table = [TOP, row(2, 1, "/a", "ext4", kind="external"), row(3, 2, "/a")]
+    assert differences(table, table, {"/a": "/mnt/a"}, lambda *_arguments: False) == []
+
+
+def test_a_table_whose_parents_lead_round_in_a_circle_is_compared_all_the_same() -> None:
+    circle = [row(1, 2, "/a"), row(2, 1, "/b"), row(3, 3, "/c")]
+    assert itself(circle) == []
+    external = [{**each, "kind": "external"} for each in circle]
+    differences(external, external, {"/a": "/x", "/b": "/y"}, lambda *_arguments: True)
+
+
+def random_table(dice: random.Random) -> list[dict[str, Any]]:
+    """A tree of mounts in which many are stacked or covered."""
+    table = [TOP]
+    for number in range(2, dice.randint(3, 14)):
+        parent = dice.choice(table)
+        folder = parent["mountpoint"].rstrip("/")
+        table.append(
+            row(
+                number,
+                parent["mount_id"],
+                dice.choice([parent["mountpoint"], f"{folder}/a", f"{folder}/b", f"{folder}/a/b"]),
+                dice.choice(["tmpfs", "sysfs", "proc"]),
+                kind=dice.choice(["internal", "internal", "external", "engine"]),
+                mount_options=[dice.choice(["rw", "ro"]), *(["nosuid"] if dice.random() < 0.3 else [])],
+                shared=dice.choice([None, 7]),
+                master=dice.choice([None, 8]),
+            )
+        )
+    return table
+
+
+def shuffled(table: list[dict[str, Any]], dice: random.Random) -> list[dict[str, Any]]:
+    identities = [each["mount_id"] for each in table]
+    given = dict(zip(identities, dice.sample(range(100, 1000), len(identities))))
+    renamed = [
+        {**each, "mount_id": given[each["mount_id"]], "parent_id": given.get(each["parent_id"], 5)} for each in table
+    ]
+    return dice.sample(renamed, len(renamed))
+
+
+def test_no_stacking_order_or_numbering_is_a_difference() -> None:
+    for seed in range(500):
+        dice = random.Random(seed)
+        table = random_table(dice)
+        assert differences(table, shuffled(table, dice), {}, lambda *_arguments: True) == [], seed
+
+
+def test_each_single_change_is_found_in_whatever_is_stacked() -> None:
+    for seed in range(300):
+        dice = random.Random(seed)
+        # What an engine or the target has a say in may change.
+        table = [TOP, *({**each, "kind": "internal"} for each in random_table(dice)[1:])]
+        victim = dice.choice(table[1:])
+        options = victim["mount_options"]
+        changes: list[dict[str, Any]] = [
+            {"fstype": "mqueue"},
+            {"mount_options": ["ro" if "rw" in options else "rw", *options[1:]]},
+            {"mount_options": [*options, "noexec"]},
+            {"shared": 9 if victim["shared"] is None else None},
+            {"master": 9 if victim["master"] is None else None},
+        ]
+        tables = [[{**each, **change} if each is victim else each for each in table] for change in changes]
+        for changed in [*tables, [each for each in table if each is not victim], [*table, {**victim, "mount_id": 99}]]:
+            assert differences(table, shuffled(changed, dice), {}, lambda *_arguments: True) != [], (seed, changed)
