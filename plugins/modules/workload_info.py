@@ -31,6 +31,13 @@ options:
   name:
     description:
       - The name of the workload. With it RV(generation) and RV(spent_generation) are returned.
+      - Where systemd runs, the workload is then looked for also in the unit that a move or a restore puts it into,
+        C(criu-NAME.service), unless it is described by O(pid) or O(container). If it runs here more than once, that is
+        an error.
+    type: str
+  owner_unit:
+    description:
+      - Another unit that a move or a restore may have put the workload into. Needs O(name).
     type: str
   required:
     description:
@@ -71,6 +78,14 @@ EXAMPLES = r"""
     required: false
   become: true
   register: gauge
+
+- name: Find redis where it was started, and where a move has put it
+  fleet.criu.workload_info:
+    name: redis
+    unit: redis-server.service
+    owner_unit: redis-moved.service
+  become: true
+  register: redis
 
 - name: Ask what this host knows of the image sets of redis
   fleet.criu.workload_info:
@@ -235,6 +250,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.process import 
     find_with_owner,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import has_systemd, owner_units
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
@@ -246,7 +262,7 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         return discover(SubprocessRunner(), proc)
     known = _known_generations(parameters["name"])
     try:
-        identity, owner = find_with_owner(Description.from_dict(parameters), proc, SubprocessRunner())
+        identity, owner = find_with_owner(_description(parameters), proc, SubprocessRunner())
     except WorkloadNotFound as error:
         if parameters["required"]:
             raise
@@ -257,6 +273,12 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         with contextlib.suppress(CriuError):
             result.update(workload_mounts(identity.pid, proc, owner=owner))
     return result
+
+
+def _description(parameters: Mapping[str, Any]) -> Description:
+    name = parameters["name"]
+    units = owner_units(name, parameters["owner_unit"]) if name is not None and has_systemd() else []
+    return Description.from_dict(parameters, units)
 
 
 def _known_generations(name: str | None) -> dict[str, int]:
@@ -271,11 +293,13 @@ def main() -> None:
         argument_spec={
             **_arguments.workload(),
             "name": {"type": "str"},
+            "owner_unit": {"type": "str"},
             "required": {"type": "bool", "default": True},
             "mounts": {"type": "bool", "default": False},
         },
         mutually_exclusive=[_arguments.WORKLOAD_CHOICES],
         required_together=[_arguments.WORKLOAD_TOGETHER],
+        required_by={"owner_unit": ["name"]},
         supports_check_mode=True,
     )
     run_module(module, info)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Container, Engine
 from ansible_collections.fleet.criu.plugins.module_utils._engine.registry import engine_named
@@ -28,12 +28,18 @@ from ansible_collections.fleet.criu.plugins.module_utils._proc import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
 
+_SHOW_MAIN_PID = ("systemctl", "show", "--property", "MainPID", "--value", "--")
+
+# What an agent of ours has among its arguments. It waits in the unit that its workload is going to live in.
+_AGENTS = "ansible_collections.fleet.criu.plugins.module_utils._handoff."
+
 
 @dataclass(frozen=True)
 class Description:
     """How a user says which workload is meant; exactly one is set, `container` with its `engine`.
 
-    `command` is the whole command line.
+    `command` is the whole command line. `owner_units` are the units that a move or a restore may have put the workload
+    into, wherever the user has seen it last: it is looked for there too, unless it is described by pid or container.
     """
 
     pid: int | None = None
@@ -42,13 +48,14 @@ class Description:
     command: Sequence[str] | None = None
     container: str | None = None
     engine: str | None = None
+    owner_units: Sequence[str] = ()
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Description:
+    def from_dict(cls, given: Mapping[str, Any], owner_units: Sequence[str] = ()) -> Description:
         """The description in a module's parameters."""
         command = given.get("command")
         names = ("pid", "pid_file", "unit", "container", "engine")
-        return cls(command=command or None, **{name: given.get(name) for name in names})
+        return cls(command=command or None, owner_units=owner_units, **{name: given.get(name) for name in names})
 
     def __str__(self) -> str:
         for name in ("pid", "pid_file", "unit"):
@@ -75,9 +82,9 @@ def find_with_owner(
         engine = engine_named(str(description.engine), runner, proc)
         container = running_container(engine, description.container)
         return require_living(container.pid, str(description), proc), (engine, container)
-    if description.pid_file is not None:
-        return process_of(Path(description.pid_file), proc), None
-    return require_living(_find_pid(description, proc, runner), str(description), proc), None
+    if description.pid is not None:
+        return require_living(description.pid, str(description), proc), None
+    return _find_in_both(description, proc, runner), None
 
 
 def running_container(engine: Engine, name: str) -> Container:
@@ -110,23 +117,78 @@ def describe(identity: Identity, proc: Proc) -> dict[str, Any]:
     }
 
 
-def _find_pid(description: Description, proc: Proc, runner: Runner) -> int:
-    if description.pid is not None:
-        return description.pid
+def _find_in_both(description: Description, proc: Proc, runner: Runner) -> Identity:
+    # Where the user has started it, and where a move or a restore has put it.
+    found: Identity | None = None
+    missing: WorkloadNotFound | None = None
+    try:
+        found = _find_described(description, proc, runner)
+    except WorkloadNotFound as error:
+        missing = error
+    owned = _main_processes(description.owner_units, proc, runner)
+    # The main process of a unit may be a child or a parent of what else describes the workload.
+    strangers = {unit: pid for unit, pid in owned.items() if found is None or not _are_kin(pid, found.pid, proc)}
+    pids = {*strangers.values(), *([found.pid] if found is not None else [])}
+    if len(pids) > 1:
+        where = [f"{pid} (unit {unit})" for unit, pid in strangers.items()]
+        where = [f"{found.pid} (by {description})", *where] if found is not None else where
+        raise AmbiguousWorkload(
+            f"The workload runs here more than once: as the processes {' and '.join(where)}.",
+            "Find out which of them is the right one, and end the others before anything else is done with it.",
+            {"pids": sorted(pids)},
+        )
+    if found is not None:
+        return found
+    if strangers:
+        unit, pid = next(iter(strangers.items()))
+        return require_living(pid, f"the unit {unit}", proc)
+    raise missing or AssertionError
+
+
+def _are_kin(one: int, other: int, proc: Proc) -> bool:
+    return one == other or one in proc.tree(other) or other in proc.tree(one)
+
+
+def _find_described(description: Description, proc: Proc, runner: Runner) -> Identity:
+    if description.pid_file is not None:
+        return process_of(Path(description.pid_file), proc)
     if description.unit is not None:
-        return _pid_of_unit(description.unit, runner)
-    return _pid_of_command(list(description.command or ()), proc)
+        pid = _pid_of_unit(description.unit, proc, runner)
+    else:
+        pid = _pid_of_command(list(description.command or ()), proc)
+    return require_living(pid, str(description), proc)
 
 
-def _pid_of_unit(unit: str, runner: Runner) -> int:
-    completed = runner(Command(["systemctl", "show", "--property", "MainPID", "--value", "--", unit]))
-    pid = completed.stdout.strip()
-    if completed.returncode != 0 or not pid.isdecimal() or int(pid) == 0:
+def _pid_of_unit(unit: str, proc: Proc, runner: Runner) -> int:
+    completed = runner(Command([*_SHOW_MAIN_PID, unit]))
+    pids = _pids_in(completed.stdout) if completed.returncode == 0 else []
+    if len(pids) != 1 or _is_agent(pids[0], proc):
         raise WorkloadNotFound(
             f"The systemd unit {unit} has no main process here. {completed.stderr.strip()}".strip(),
-            "Check the unit's name and that it is active.",
+            "Check the unit's name and that it is active. One of a user's own systemd (systemctl --user) is not found "
+            "by its name: describe it by command or pid_file.",
         )
-    return int(pid)
+    return pids[0]
+
+
+def _main_processes(units: Iterable[str], proc: Proc, runner: Runner) -> dict[str, int]:
+    # One answer for all of them: to ask takes longer than the rest.
+    names = list(units)
+    completed = runner(Command([*_SHOW_MAIN_PID, *names])) if names else None
+    if completed is None or completed.returncode != 0:
+        return {}
+    pids = _pids_in(completed.stdout)
+    return {unit: pid for unit, pid in zip(names, pids) if pid and not _is_agent(pid, proc)}
+
+
+def _pids_in(shown: str) -> list[int]:
+    # One line for each unit, and an empty one between two; 0 if it has no main process.
+    lines = [line.strip() for line in shown.splitlines() if line.strip()]
+    return [int(line) for line in lines] if all(line.isdecimal() for line in lines) else []
+
+
+def _is_agent(pid: int, proc: Proc) -> bool:
+    return pid == 0 or any(word.startswith(_AGENTS) for word in proc.command(pid))
 
 
 def _pid_of_command(command: Sequence[str], proc: Proc) -> int:

@@ -11,6 +11,7 @@ receiver may die and the workload lives on, until it ends or somebody stops the 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -57,6 +58,18 @@ def unit_name(workload: str, wanted: str | None) -> str:
             {"unit": unit},
         )
     return unit
+
+
+def owner_units(workload: str, wanted: str | None) -> list[str]:
+    """The units that a move or a restore may have put a workload into: the one named after it, and the wanted one.
+
+    Those that systemd would not take are left out: nothing lives there.
+    """
+    found: list[str] = []
+    for name in (None, wanted or None):
+        with contextlib.suppress(CriuError):
+            found.append(unit_name(workload, name))
+    return list(dict.fromkeys(found))
 
 
 def unit_problem(unit: str, runner: Runner) -> str | None:

@@ -24,9 +24,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import Workload
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import reviver
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.plugins.modules import dump
 from ansible_collections.fleet.criu.plugins.modules import restore as restore_module
-from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc
+from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc, FakeRunner
 
 PID = 42
 MODULES = (
@@ -251,6 +252,25 @@ def test_workload_info_fails_if_nothing_is_found_unless_it_is_not_required(scene
         "found": False,
         "reason": "No workload with pid 7 runs here: there is no process 7.",
     }
+
+
+def test_workload_info_looks_in_the_unit_that_a_move_has_put_it_into(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = ("systemctl", "show", "--property", "MainPID", "--value", "--")
+    answers = {
+        (*show, "redis.service"): Completed(0, "0\n"),
+        (*show, "criu-redis.service"): Completed(0, f"0\n\n{PID}\n"),
+    }
+    runner = FakeRunner(answers)
+    module = importlib.import_module("ansible_collections.fleet.criu.plugins.modules.workload_info")
+    monkeypatch.setattr(module, "has_systemd", lambda: True)
+    monkeypatch.setattr(scene, "criu", runner)
+    found = scene.run("workload_info", name="redis", unit="redis.service", owner_unit="moved", required=False)
+    assert (found["found"], found["pid"]) == (True, PID)
+    assert runner.argvs[-1] == [*show, "criu-redis.service", "moved.service"]
+    assert scene.run("workload_info", unit="redis.service", required=False)["found"] is False
+    assert "'name'" in scene.fails("workload_info", unit="redis.service", owner_unit="moved")["msg"]
 
 
 def test_workload_info_tells_what_the_host_knows_of_generations(scene: Scene) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Mapping
 
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
+from ansible_collections.fleet.criu.plugins.module_utils._engine.process import _AGENTS as AGENTS
 from ansible_collections.fleet.criu.plugins.module_utils._engine.process import (
     Description,
     describe,
@@ -22,6 +23,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     CriuError,
     WorkloadNotFound,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import reviver, start
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_TIME, FakeProc, FakeRunner
@@ -85,6 +87,91 @@ def test_a_unit_without_main_process_finds_nothing(proc: FakeProc, completed: Co
     with pytest.raises(WorkloadNotFound, match=r"unit redis\.service has no main process here\.") as caught:
         found(proc, FakeRunner({SHOW: completed}), unit="redis.service")
     assert completed.stderr in caught.value.message
+
+
+# In the unit that a move or a restore has put it into
+
+
+AGENT = ["python3", "-I", "-S", "-c", "…", "/run/x/agent.zip", f"{AGENTS}receiver", "/run/x"]
+OWNERS = ["criu-redis.service", "mine@2.service"]
+
+
+def units(runs: Mapping[str, int]) -> FakeRunner:
+    """A systemd with these main processes."""
+    return FakeRunner(
+        {SHOW: lambda command: Completed(0, "\n\n".join(str(runs.get(unit, 0)) for unit in command.argv[6:]) + "\n")}
+    )
+
+
+def looked_for(proc: FakeProc, runs: Mapping[str, int], **description: Any) -> Identity:
+    return find(Description.from_dict(description, OWNERS), proc, units(runs))
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_workload_that_was_moved_is_found_in_the_owner_s_unit(proc: FakeProc, owner: str, tmp_path: Path) -> None:
+    proc.add(42, ["redis"], start_time=77)
+    for description in ({"unit": "redis.service"}, {"pid_file": str(tmp_path / "no.pid")}, {"command": ["redis -x"]}):
+        assert looked_for(proc, {owner: 42}, **description) == Identity(42, 77)
+
+
+def test_a_workload_that_was_not_moved_is_found_as_described(proc: FakeProc) -> None:
+    proc.add(42, start_time=77)
+    assert looked_for(proc, {"redis.service": 42}, unit="redis.service") == Identity(42, 77)
+    assert looked_for(proc, {"mine@2.service": 42}, unit="mine@2.service") == Identity(42, 77)
+
+
+def test_a_workload_that_runs_as_described_and_in_the_owner_s_unit_is_ambiguous(proc: FakeProc) -> None:
+    proc.add(42, ["redis"])
+    proc.add(43, ["redis", "-x"])
+    for description in ({"unit": "redis.service"}, {"command": ["redis"]}):
+        with pytest.raises(AmbiguousWorkload, match=r"more than once: .*\bcriu-redis\.service") as caught:
+            looked_for(proc, {"redis.service": 42, "criu-redis.service": 43}, **description)
+        assert caught.value.facts == {"pids": [42, 43]}
+
+
+def test_a_workload_in_two_owner_s_units_is_ambiguous(proc: FakeProc) -> None:
+    proc.add(42)
+    proc.add(43)
+    with pytest.raises(AmbiguousWorkload, match=r"42 \(unit criu-redis\.service\) and 43 \(unit mine@2\.service\)"):
+        looked_for(proc, {"criu-redis.service": 42, "mine@2.service": 43}, unit="redis.service")
+
+
+def test_one_workload_under_two_names_is_no_second_copy(proc: FakeProc) -> None:
+    proc.add(42, ["init"], start_time=77)
+    proc.add(43, ["redis"], parent=42, start_time=78)
+    assert looked_for(proc, {"redis.service": 42, "criu-redis.service": 42}, unit="redis.service").pid == 42
+    assert looked_for(proc, {"criu-redis.service": 42}, command=["redis"]).pid == 43
+    assert looked_for(proc, {"criu-redis.service": 43}, command=["init"]).pid == 42
+
+
+def test_the_agent_that_waits_in_a_unit_is_not_its_workload(proc: FakeProc) -> None:
+    proc.add(50, AGENT)
+    for runs in ({"criu-redis.service": 50}, {"redis.service": 50}, {}):
+        with pytest.raises(WorkloadNotFound, match=r"unit redis\.service has no main process here"):
+            looked_for(proc, runs, unit="redis.service")
+    proc.add(42, start_time=77)
+    assert looked_for(proc, {"redis.service": 42, "criu-redis.service": 50}, unit="redis.service").pid == 42
+
+
+def test_what_is_described_by_pid_or_container_is_looked_for_there_alone(
+    proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "ENGINES", {"known": Known})
+    proc.add(42)
+    proc.add(43)
+    for description in ({"pid": 42}, {"engine": "known", "container": "web"}):
+        assert looked_for(proc, {"criu-redis.service": 43}, **description).pid == 42
+
+
+def test_a_systemd_that_does_not_answer_hides_no_workload(proc: FakeProc) -> None:
+    proc.add(42, ["redis"])
+    silent = FakeRunner({SHOW: Completed(1, "", "no bus")})
+    assert find(Description.from_dict({"command": ["redis"]}, OWNERS), proc, silent).pid == 42
+
+
+def test_what_an_agent_has_among_its_arguments() -> None:
+    assert start.RECEIVER.startswith(AGENTS)
+    assert reviver.__name__.startswith(AGENTS)
 
 
 # By engine and container

@@ -291,3 +291,11 @@ def test_a_user_s_service_is_asked_of_the_user_s_manager(proc: FakeProc) -> None
     assert runner.argvs[0][:4] == ["systemctl", "--user", "--machine=1000@.host", "show"]
     assert problem is not None
     assert "systemctl --user --machine=1000@.host edit --runtime web.service" in problem
+
+
+def test_the_units_that_a_workload_may_live_in() -> None:
+    assert subject.owner_units("redis", None) == ["criu-redis.service"]
+    assert subject.owner_units("redis", "mine@2") == ["criu-redis.service", "mine@2.service"]
+    assert subject.owner_units("redis", "criu-redis") == ["criu-redis.service"]
+    assert subject.owner_units("a/b", "no unit") == [r"criu-a\x2fb.service"]
+    assert subject.owner_units("x" * 300, "mine") == ["mine.service"]
