@@ -270,7 +270,10 @@ def test_workload_info_looks_in_the_unit_that_a_move_has_put_it_into(
     assert (found["found"], found["pid"]) == (True, PID)
     assert runner.argvs[-1] == [*show, "criu-redis.service", "moved.service"]
     assert scene.run("workload_info", unit="redis.service", required=False)["found"] is False
-    assert "'name'" in scene.fails("workload_info", unit="redis.service", owner_unit="moved")["msg"]
+    assert (
+        "required by 'owner_unit': name"
+        in scene.fails("workload_info", unit="redis.service", owner_unit="moved")["msg"]
+    )
 
 
 def test_workload_info_tells_what_the_host_knows_of_generations(scene: Scene) -> None:
