@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from dataclasses import dataclass
@@ -27,8 +28,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_atomically, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import is_block_device, path_type
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import COMPARED_OPTIONS, differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_device_of, is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import ROOT
 from ansible_collections.fleet.criu.plugins.module_utils._pid_file import process_of
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
@@ -101,12 +105,25 @@ def restore_workload(
     _check_auto(request, manifest)
     if check_only:
         return Restored(None, True, manifest)
-    how = make_command or (lambda options, stages: criu_restore(request, criu, options, stages))
+    how = make_command or (
+        lambda options, stages: criu_restore(
+            request, criu, options, stages, root_options(request.root, manifest.mounts, proc)
+        )
+    )
     return _restore(request, manifest, how, proc, runner, generations, before_run, stages_folder)
 
 
-def criu_restore(request: RestoreRequest, criu: Criu, options: Options, stages: Stages) -> Command:
-    """CRIU's own restore of a workload that no engine owns; it asks at these stages."""
+def criu_restore(
+    request: RestoreRequest,
+    criu: Criu,
+    options: Options,
+    stages: Stages,
+    options_of_root: Sequence[str] | None = None,
+) -> Command:
+    """CRIU's own restore of a workload that no engine owns; it asks at these stages.
+
+    `options_of_root` is what `root_options` gave.
+    """
     argv = restore_command(
         criu.path,
         str(request.images),
@@ -116,7 +133,20 @@ def criu_restore(request: RestoreRequest, criu: Criu, options: Options, stages: 
         stages.script,
         legacy=criu.is_legacy,
     )
-    return Command(argv, bind_root=request.root)
+    return Command(argv, bind_root=request.root, root_options=options_of_root)
+
+
+def root_options(root: str, mounts: Sequence[Mapping[str, Any]], proc: Proc) -> list[str] | None:
+    """What the root must be mounted with on this host, so that it comes back as it was; None if it is so already.
+
+    `mounts` are those of the workload, as mount_info returns them. Raises MalformedMountinfo.
+    """
+    here = HostMounts(parse(proc.mountinfo("self"))).mount_at(os.path.realpath(root))
+    intended = next((mount["mount_options"] for mount in mounts if mount["kind"] == ROOT), None)
+    if here is None or intended is None:
+        return None
+    wanted, found = ([name for name in COMPARED_OPTIONS if name in given] for given in (intended, here.mount_options))
+    return wanted if wanted != found else None
 
 
 def _find_running(request: RestoreRequest, manifest: Manifest, proc: Proc) -> Restored | None:

@@ -39,6 +39,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     record_restored,
     remove_record,
     restore_options,
+    root_options,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
@@ -79,6 +80,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     SubprocessRunner,
     bind_root_here,
     prepare_process,
+    set_root_options,
 )
 
 _STREAM_SECONDS = 60.0
@@ -136,6 +138,7 @@ class Receiver(Side[ReceiveRequest]):
         self._checksums: Mapping[str, Any] | None = None
         self._engine: EngineRestore | None = None
         self._configuration: Mapping[str, Any] = {}
+        self._root_options: list[str] | None = None
         self._has_all = request.transport == SHARED
         self._has_manifest = False
         self._writing: threading.Thread | None = None
@@ -353,6 +356,8 @@ class Receiver(Side[ReceiveRequest]):
             self._store = Store(self._images)
             with self._timings.of("reserve"):
                 self._store.reserve(fields["memory"])
+        if not self._request.engine:
+            self._root_options = root_options(self._request.root, self._manifest.mounts, self._proc)
         self._configuration = fields["engine"]
         is_criu_s = not self._request.engine and not self._criu.is_legacy
         if is_criu_s and self._stages is not None and self._images.is_dir():
@@ -468,6 +473,8 @@ class Receiver(Side[ReceiveRequest]):
             raise AssertionError
         request = self._restore_request
         remove_log(self._images / RESTORE_LOG)
+        if self._root_options is not None:  # only now, because copies may have gone there
+            set_root_options(request.root, self._root_options)
         if self._engine is not None:
             return self._engine.let_go(self._turn)
         asked = restore_request(request.root, request.restore_map, options)

@@ -25,13 +25,14 @@ from typing import Any, Callable, Iterator, Mapping
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
-from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import Manifest
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import Manifest, read_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     Restored,
     RestoreRequest,
     recorded,
     remove_record,
     restore_workload,
+    root_options,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, given_answer
@@ -60,6 +61,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     SubprocessRunner,
     bind_root_here,
     prepare_process,
+    set_root_options,
 )
 
 RUN_FOLDER = Path("/run/fleet.criu/restore")
@@ -131,6 +133,9 @@ def _restore(request: RestoreRequest, folder: Path, notifier: Notifier, report: 
     prepare_process()
     # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
     bind_root_here(request.root)
+    options = root_options(request.root, read_manifest(request.images).mounts, Proc())
+    if options is not None:
+        set_root_options(request.root, options)
     runner = SubprocessRunner(is_prepared=True)
     restored = restore_workload(
         request, Proc(), runner, Generations(), before_run=notifier.hand_over, stages_folder=folder / _STAGES

@@ -17,7 +17,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import fo
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import ENGINE, EXTERNAL, INTERNAL, ROOT
 
 # Mount options that change what a workload may do; the others (relatime …) are each host's own choice.
-_COMPARED_OPTIONS = ("ro", "nosuid", "nodev", "noexec")
+COMPARED_OPTIONS = ("ro", "nosuid", "nodev", "noexec")
 
 _Mount = Mapping[str, Any]
 # A place is a number, so that a long chain of mounts is compared at once: that of the place above, and the mountpoint.
@@ -158,14 +158,14 @@ def _pair_up(before: _Table, after: _Table, indexes: Sequence[int], others: Sequ
 
 
 def _looks(mount: _Mount) -> Hashable:
-    options = tuple(option in mount["mount_options"] for option in _COMPARED_OPTIONS)
+    options = tuple(option in mount["mount_options"] for option in COMPARED_OPTIONS)
     return mount["fstype"], options, mount["shared"] is not None, mount["master"] is not None
 
 
 def _compare(mount: _Mount, restored: _Mount, follows_root: bool) -> list[str]:
     found = []
     mountpoint = mount["mountpoint"]
-    for option in _COMPARED_OPTIONS:
+    for option in COMPARED_OPTIONS:
         before, after = option in mount["mount_options"], option in restored["mount_options"]
         if before != after:
             found.append(f"{mountpoint} is {'no longer' if before else 'now'} mounted {option}")

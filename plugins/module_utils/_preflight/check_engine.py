@@ -20,6 +20,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding impo
 # Code, reason and remedy.
 _Problem = Tuple[str, str, str]
 
+# The first version that mounts a root as it was. For a workload without an engine we do that ourselves.
+_CRIU_FOR_READ_ONLY_ROOT = (4, 2, 0)
+
 # What must be the same on both hosts, and what it is called.
 _SAME = {
     "storage_driver": "storage driver",
@@ -73,6 +76,17 @@ def _problems(source: Facts, target: Facts) -> Iterator[_Problem]:
             f"If nobody needs it, remove it there: {there['removal']}.",
         )
     yield from _differences(source, target)
+    yield from _lost_read_only_root(source, target)
+
+
+def _lost_read_only_root(source: Facts, target: Facts) -> Iterator[_Problem]:
+    version, name = target["criu"].get("version"), source["engine"]["container"]
+    if source.get("has_read_only_root") and version is not None and numbers(version) < _CRIU_FOR_READ_ONLY_ROOT:
+        yield (
+            "read_only_root",
+            f"{name} has a read-only root, which CRIU {version} of {target['host']} would make writable.",
+            f"Install CRIU 4.2 or later on {target['host']}, or start the container with a writable root.",
+        )
 
 
 def _differences(source: Facts, target: Facts) -> Iterator[_Problem]:

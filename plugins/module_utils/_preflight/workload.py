@@ -12,7 +12,7 @@ from typing import Any, Iterator, Mapping, Sequence
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import PRESENT
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, root_mount
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort, summarize
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors import (
     Descriptor,
@@ -53,6 +53,7 @@ def workload_facts(pid: int, proc: Proc) -> dict[str, Any]:
         ],
         "mapped_files": mapped_files(proc, pid, pids),
         "id_maps": id_maps(proc, pid) if "user" in own else None,
+        "has_read_only_root": _has_read_only_root(proc, pid),
         "needs": sorted(set(_needs(proc, pid, pids, own, opened))),
     }
 
@@ -72,6 +73,11 @@ def present_contents(map_entries: Sequence[Mapping[str, Any]], path_name: str, e
 def id_maps(proc: Proc, pid: int | str) -> dict[str, list[list[int]]]:
     """`uid_map` and `gid_map` of the user namespace of a process: rows of first ID inside, first ID outside, count."""
     return {name: _numbers(proc.folder / str(pid) / name) for name in ("uid_map", "gid_map")}
+
+
+def _has_read_only_root(proc: Proc, pid: int) -> bool:
+    root = root_mount(parse(proc.mountinfo(pid)))
+    return root is not None and "ro" in root.mount_options
 
 
 def _own_namespaces(pid: int, proc: Proc) -> list[str]:

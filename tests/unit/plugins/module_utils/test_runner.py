@@ -188,3 +188,24 @@ def test_a_root_that_cannot_be_bound_stops_the_command(monkeypatch: pytest.Monke
     with pytest.raises(OSError, match=text):
         subject._preparation("/srv")()
     assert libc.calls[-1][0] == fails
+
+
+@pytest.mark.usefixtures("own_process_kept")
+@pytest.mark.parametrize(
+    ("options", "flags"), [([], 0), (["ro"], 1), (["nosuid", "nodev", "noexec"], 14), (["ro", "relatime"], 1)]
+)
+def test_a_bound_root_is_mounted_with_these_options_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], flags: int
+) -> None:
+    libc = FakeLibc()
+    monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: libc)
+    subject._preparation("/srv", options)()
+    remount, bind = 0x20, 0x1000
+    assert libc.calls[-1] == ("mount", None, b"/srv", None, remount | bind | flags, None)
+    assert [call[0] for call in libc.calls] == ["unshare", "mount", "mount", "mount"]
+
+
+def test_a_root_that_cannot_be_mounted_so_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: FakeLibc("mount"))
+    with pytest.raises(CommandFailed, match=r"The root /srv cannot be mounted as the workload had it \(ro\)"):
+        subject.set_root_options("/srv", ["ro"])

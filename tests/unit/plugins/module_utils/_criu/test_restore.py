@@ -34,7 +34,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     CriuMissing,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
-from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, BOOT_TIME, FakeCriu, FakeProc
+from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, BOOT_TIME, HOST_MOUNTS, FakeCriu, FakeProc
 
 PID = 77
 START = 9000
@@ -159,6 +159,28 @@ def test_criu_is_run_with_exactly_these_words_and_the_root_bound(bench: Bench) -
         *["--external", f"mnt[k]:{bench.data}", "--shell-job", "--manage-cgroups=soft"],
     ]
     assert bench.criu.ran("restore")[0].bind_root == str(bench.box)
+
+
+@pytest.mark.parametrize(
+    ("intended", "here", "wanted"),
+    [
+        ("rw,relatime", "rw,relatime", None),
+        ("ro,relatime", "rw,relatime", ["ro"]),
+        ("ro,nosuid,nodev,noexec,noatime", "rw", ["ro", "nosuid", "nodev", "noexec"]),
+        ("ro", "ro,noatime", None),
+        ("rw", "rw,nosuid,nodev", []),
+        ("rw,nodev", "ro,nosuid", ["nodev"]),
+    ],
+)
+def test_the_root_is_mounted_as_the_workload_had_it(
+    bench: Bench, intended: str, here: str, wanted: list[str] | None
+) -> None:
+    # Before CRIU 4.2 the root has the options of what CRIU is given as its root.
+    bench.write(mounts=[_mount("/", "root", "directory", intended.split(",")), *bench.manifest.mounts[1:]])
+    (bench.proc.folder / "self" / "mountinfo").write_text(f"{HOST_MOUNTS}24 21 8:2 / {bench.box} {here} - ext4 d rw\n")
+    bench.live[0] = bench.live[0].replace(" rw ", f" {intended} ", 1)
+    bench.restore()
+    assert bench.criu.ran("restore")[0].root_options == wanted
 
 
 def with_engine(bench: Bench, **changes: Any) -> tuple[Restored, list[tuple[Options, str]]]:

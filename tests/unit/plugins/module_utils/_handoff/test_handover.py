@@ -423,6 +423,40 @@ def test_other_mounts_than_intended_are_refused_before_anything_runs(pair: Pair)
     assert not pair.target.criu.with_name("ran").exists()
 
 
+def change_root(pair: Pair, options: str) -> None:
+    for pid in (PID, CHILD):
+        mounts = pair.source.proc.folder / str(pid) / "mountinfo"
+        mounts.write_text(mounts.read_text().replace(" / rw", f" / {options}"))
+
+
+def test_a_root_that_is_read_only_stays_so(pair: Pair) -> None:
+    template = pair.target.criu.with_name("template") / "mountinfo"
+    template.write_text(template.read_text().replace(" / rw", " / ro,nodev"))
+    change_root(pair, "ro,nodev")
+    done = pair.folder / "done"
+
+    def set_root_options(root: str, options: Sequence[str]) -> None:
+        # After the last copy, which may go there, and before CRIU begins.
+        assert not pair.target.argvs("restore")
+        done.write_text(f"{root} {' '.join(options)}")
+
+    pair.set(TARGET, receiver, "set_root_options", set_root_options)
+    pair.run()
+    expect_moved(pair)
+    assert done.read_text() == f"{pair.target.box} ro nodev"
+
+
+def test_a_root_that_cannot_be_mounted_as_it_was_is_told(pair: Pair) -> None:
+    change_root(pair, "ro")
+
+    def set_root_options(root: str, options: Sequence[str]) -> None:
+        raise CommandFailed(f"The root {root} cannot be mounted.")
+
+    pair.set(TARGET, receiver, "set_root_options", set_root_options)
+    pair.run()
+    assert "cannot be mounted" in expect_back(pair)["reason"]
+
+
 def test_a_map_that_does_not_fit_is_found_before_the_freeze(pair: Pair) -> None:
     pair.ask(TARGET, restore_map=[{"key": "/data", "path": str(pair.folder / "missing")}])
     pair.run()

@@ -171,6 +171,20 @@ def _result(folder: Path) -> Any:
     return read_json(path) if path.exists() else None
 
 
+@pytest.mark.parametrize("options", ["rw", "ro", "ro,nodev"])
+def test_a_root_that_was_read_only_is_mounted_so_before_criu_is_given_it(bench: Bench, options: str) -> None:
+    given = options.split(",")
+    (mount,) = bench.manifest.mounts
+    bench.manifest = replace(bench.manifest, mounts=[{**mount, "mount_options": given}])
+    write_manifest(bench.images, bench.manifest)
+    line = f"200 90 8:1 {bench.box} / {options} - ext4 /dev/sda1 rw"
+    bench.criu.restores = lambda: bench.proc.add(PID, start_time=START, mounts=line, root=bench.box) or PID
+    done: list[Any] = []
+    bench.monkeypatch.setattr(subject, "set_root_options", lambda *arguments: done.append((*arguments, bench.bound[:])))
+    assert bench.revive().pid == PID
+    assert done == ([] if options == "rw" else [(str(bench.box), given, [str(bench.box)])])
+
+
 def test_the_workload_lives_and_the_agent_s_folder_is_gone(bench: Bench) -> None:
     restored = bench.revive()
     assert (restored.pid, restored.changed, restored.manifest) == (PID, True, bench.manifest)

@@ -200,3 +200,14 @@ def test_an_engine_that_is_silent_is_asked_nothing_more() -> None:
     assert found.code == "criu_too_old_for_engines"
     assert "x failed." in found.reason
     assert "Mend it." in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("version", "is_read_only", "code"),
+    [("4.1.1", True, "read_only_root"), ("4.1.1", False, "ok"), ("4.2", True, "ok")],
+)
+def test_a_read_only_root_needs_a_criu_that_keeps_it(version: str, is_read_only: bool, code: str) -> None:
+    source = {**PLAIN_SOURCE, "has_read_only_root": is_read_only}
+    found = engine(source, with_criu(PLAIN_TARGET, {"version": version}), OPTIONS)
+    assert found.code == code
+    assert ("Install CRIU 4.2 or later on node2" in found.remedy) == (code != "ok")

@@ -48,6 +48,7 @@ def test_a_plain_workload_needs_nothing(tmp_path: Path) -> None:
         "io_uring": [],
         "mapped_files": [],
         "id_maps": None,
+        "has_read_only_root": False,
         "needs": [],
     }
 
