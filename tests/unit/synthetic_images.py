@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Iterable, Tuple, Union
+from typing import Iterable, Mapping, Tuple, Union
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu import image_file
 from ansible_collections.fleet.criu.plugins.module_utils._criu.image_file import Kind
+from ansible_collections.fleet.criu.plugins.module_utils._criu.image_timers import ImageTimer
 
 Field = Tuple[int, Union[int, str, bytes]]
 
@@ -118,6 +119,27 @@ def write_image_set(folder: Path) -> Path:
     for name, contents in files.items():
         (folder / name).write_bytes(contents)
     return folder
+
+
+def write_timers(folder: Path, timers: Mapping[int, ImageTimer], descriptors: Mapping[int, Mapping[int, int]]) -> None:
+    """Add these timers, by id, to an image set, beside another file; `descriptors` has numbers and ids by pid."""
+    entries = {
+        id_: [
+            *((1, timer.id), (2, 2), (3, message([(1, 0)])), (4, timer.clock), (5, timer.ticks), (6, timer.flags)),
+            *zip((7, 8), divmod(timer.value, 10**9)),
+            *zip((9, 10), divmod(timer.interval, 10**9)),
+        ]
+        for id_, timer in timers.items()
+    }
+    records = [[(1, 17), (2, id_), (12, message(entry))] for id_, entry in entries.items()]
+    (folder / "files.img").write_bytes(image(image_file.FILES, [(1, 1), (2, 99), (3, message([(1, 99)]))], *records))
+    for number, (pid, found) in enumerate(descriptors.items(), 2):
+        rows = [[(1, id_), (2, 0), (3, 17), (4, descriptor)] for descriptor, id_ in found.items()]
+        (folder / f"fdinfo-{number}.img").write_bytes(
+            image(image_file.DESCRIPTORS, [(1, 99), (2, 0), (3, 1), (4, 0)], *rows)
+        )
+        ids = [(1, 1), (2, number), *OWN_IDS[2:]]
+        (folder / f"ids-{pid}.img").write_bytes(image(image_file.NAMESPACE_IDS, ids))
 
 
 def core(name: str, state: int) -> bytes:

@@ -13,7 +13,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.image_wire import COPY_AGAIN, Message, damaged
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
@@ -36,14 +36,20 @@ PID_NAMESPACE = Kind("a pid namespace", 0x61157326)
 NETWORK_NAMESPACE = Kind("a network namespace", 0x55933752)
 MOUNTPOINTS = Kind("mounts", 0x55563928)
 PAGEMAP = Kind("a page map", 0x56084025)
+FILES = Kind("open files", 0x56303138)
+DESCRIPTORS = Kind("the descriptors of a process", 0x56213732)
 STATISTICS = Kind("statistics", 0x57093306, 0x55105940)
 
 _NUMBER = struct.Struct("<I")
+_FIRST_BYTES = 16
 
 
-def read_records(path: Path, kind: Kind) -> list[Message]:
-    """All records of an image file. Raises BadImageSet, which names the file and where it is wrong."""
-    return list(_records(path, _contents(path), kind))
+def read_records(path: Path, kind: Kind, is_wanted: Callable[[bytes], bool] | None = None) -> list[Message]:
+    """All records of an image file. Raises BadImageSet, which names the file and where it is wrong.
+
+    Decoding is what takes the time: a record whose first bytes are not wanted is passed over.
+    """
+    return list(_records(path, _contents(path), kind, is_wanted))
 
 
 def read_record(path: Path, kind: Kind) -> Message:
@@ -79,7 +85,7 @@ def _contents(path: Path) -> bytes:
         ) from error
 
 
-def _records(path: Path, contents: bytes, kind: Kind) -> Iterator[Message]:
+def _records(path: Path, contents: bytes, kind: Kind, is_wanted: Callable[[bytes], bool] | None) -> Iterator[Message]:
     position = _after_magic(path, contents, kind)
     while position < len(contents):
         length = _number(path, contents, position, "the length of a record")
@@ -88,7 +94,8 @@ def _records(path: Path, contents: bytes, kind: Kind) -> Iterator[Message]:
             raise damaged(
                 path, start, f"a record of {length} bytes begins here, but the file ends after {len(contents) - start}"
             )
-        yield Message(contents[start:position], path, start)
+        if is_wanted is None or is_wanted(contents[start : start + _FIRST_BYTES]):
+            yield Message(contents[start:position], path, start)
 
 
 def _after_magic(path: Path, contents: bytes, kind: Kind) -> int:

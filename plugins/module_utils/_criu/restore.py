@@ -25,6 +25,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, MakeCommand, Stages
+from ansible_collections.fleet.criu.plugins.module_utils._criu.timers import seconds_of, set_right
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_atomically, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import is_block_device, path_type
@@ -204,6 +205,7 @@ def _restore(
     def confirm(pid: int) -> None:
         nonlocal identity, spent_before
         check_mounts(request, manifest, pid, proc)
+        set_right(request.images, pid, seconds_of(manifest.created), proc)
         stat = proc.stat(pid)
         if stat is None:
             raise CriuError(f"Process {pid} was restored, but is gone.")

@@ -45,6 +45,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import i
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Standby
+from ansible_collections.fleet.criu.plugins.module_utils._criu.timers import seconds_of, set_right
 from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import READY
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Arriving
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
@@ -515,6 +516,8 @@ class Receiver(Side[ReceiveRequest]):
             return
         try:
             check_mounts(self._restore_request, self._manifest, pid, self._proc)
+            for line in set_right(self._images, pid, seconds_of(self._manifest.created), self._proc):
+                self._report.log(line)
             stat = self._proc.stat(pid)
             if stat is None:
                 raise CriuError(f"Process {pid} was restored, but is gone.")

@@ -11,6 +11,7 @@ The specification is JSON:
     command     argv of the workload's init, as seen inside
     programs    programs of this host that are copied into the root, with the libraries they need
     python      whether one of them is Python, which needs some modules as well
+    modules     names of more modules that it needs
     files       text of more files in the root, by their path inside
     binds       external mounts: source on this host, mountpoint inside, type (directory or file), read_only
     texts       text of the sources of file binds, by their mountpoint
@@ -75,7 +76,7 @@ def make_root(workload: Specification) -> None:
     for program in workload["programs"]:
         copy_program(program, root)
         if workload["python"] and os.path.basename(program).startswith("python"):
-            copy_python_modules(program, root)
+            copy_python_modules(program, root, workload.get("modules", []))
     for path, text in workload["files"].items():
         write_if_different(inside(root, path), text)
     for bind in workload["binds"]:
@@ -98,15 +99,18 @@ def copy_program(program: str, root: Path) -> None:
             copy(library, root)
 
 
-def copy_python_modules(program: str, root: Path) -> None:
-    """Copy what this interpreter reads before the first line of a script; the rest is frozen into it."""
+def copy_python_modules(program: str, root: Path, modules: list[str]) -> None:
+    """Copy these and what this interpreter reads before the first line of a script; the rest is frozen into it."""
     code = (
-        "import encodings.ascii, encodings.latin_1, os, sys, time\n"
+        f"import {', '.join(['encodings.ascii', 'encodings.latin_1', 'os', 'sys', 'time', *modules])}\n"
         "for module in list(sys.modules.values()): print(getattr(module, '__file__', None) or '')"
     )
     listing = subprocess.run([program, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
     for module in listing.split():
-        copy(module, root)
+        if module.endswith(".so"):
+            copy_program(module, root)
+        else:
+            copy(module, root)
         (inside(root, module).parent / "lib-dynload").mkdir(exist_ok=True)
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu import restore as subject
+from ansible_collections.fleet.criu.plugins.module_utils._criu import timers
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
+from ansible_collections.fleet.criu.plugins.module_utils._criu.image_timers import ImageTimer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     Manifest,
     Workload,
@@ -35,6 +37,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
 from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, BOOT_TIME, HOST_MOUNTS, FakeCriu, FakeProc
+from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._criu.test_timers import FakeKernel
+from ansible_collections.fleet.criu.tests.unit.synthetic_images import write_timers
 
 PID = 77
 START = 9000
@@ -719,3 +723,23 @@ def test_a_generation_that_cannot_be_recorded_stops_the_restore(bench: Bench) ->
         bench.restore()
     assert not bench.runs
     assert not bench.record.exists()
+
+
+def test_a_timer_that_would_stand_still_is_armed_before_the_workload_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_timers(bench.images, {3: ImageTimer(3, 1, 1, 0, 0, 7)}, {PID: {4: 3}})
+    bench.write(files=digests(bench.images))
+    kernel = FakeKernel()
+    monkeypatch.setattr(timers, "LinuxKernel", lambda: kernel)
+    bench.restore()
+    assert kernel.sets == [(0, 7, 7, 1)]
+    assert bench.runs
+    bench.end()
+    bench.record.unlink()
+    kernel.error = OSError(38, "Function not implemented")
+    with pytest.raises(
+        CriuError, match="was given up before it ran: The periodic timer 4 of process 77 would stand still"
+    ):
+        bench.restore(allow_copy=True)
+    assert not bench.runs

@@ -14,6 +14,7 @@ from typing import Any, Callable, Sequence
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.image_timers import ImageTimer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import read_manifest, verify_files
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
@@ -33,6 +34,7 @@ from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pai
     Pair,
 )
 from ansible_collections.fleet.criu.tests.unit.streaming_criu import rescript
+from ansible_collections.fleet.criu.tests.unit.synthetic_images import write_timers
 
 MOVED = ("", "S")
 BACK = ("S", "")
@@ -665,3 +667,15 @@ def test_run_means_nothing_to_a_target_that_is_not_ready(pair: Pair) -> None:
         agent._run()
         assert not mark.exists()
         assert agent._state is state
+
+
+# Before it runs
+
+
+def test_a_timer_that_would_stand_still_keeps_the_workload_where_it_is(pair: Pair, tmp_path: Path) -> None:
+    # The played copy has no descriptors, so that its timer cannot be armed again.
+    write_timers(tmp_path, {3: ImageTimer(3, 1, 1, 0, 0, 7)}, {RESTORED: {4: 3}})
+    timers = {path.name: path.read_bytes().decode("ascii") for path in tmp_path.glob("*.img")}
+    rescript(pair.source.criu, images={**IMAGES, **timers})
+    pair.run()
+    assert f"The periodic timer 4 of process {RESTORED} would stand still" in expect_back(pair)["reason"]
