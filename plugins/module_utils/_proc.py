@@ -89,6 +89,13 @@ class Proc:
         except OSError:
             return None
 
+    def id_maps(self, pid: int | str) -> dict[str, list[list[int]]]:
+        """`uid_map` and `gid_map` of the user namespace of a process, see user_namespaces(7).
+
+        Each row has the first ID inside, the first outside (as we see it), and how many they are. Empty if it is gone.
+        """
+        return {name: _number_rows(self._read(pid, name)) for name in ("uid_map", "gid_map")}
+
     def status(self, pid: int) -> dict[str, str]:
         """The fields of /proc/PID/status by name."""
         lines = (line.partition(":") for line in self._read(pid, "status").splitlines())
@@ -136,6 +143,13 @@ class Proc:
             return (self.folder / str(pid) / name).read_bytes().decode("utf-8", errors)
         except OSError:
             return ""
+
+
+def _number_rows(text: str) -> list[list[int]]:
+    try:
+        return [[int(word) for word in line.split()] for line in text.splitlines()]
+    except ValueError:
+        return []
 
 
 def require_living(pid: int, description: str, proc: Proc) -> Identity:

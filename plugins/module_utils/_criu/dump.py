@@ -173,7 +173,22 @@ def plan_dump(request: DumpRequest, identity: Identity, criu: Criu, proc: Proc, 
         mounts=mounts,
         options=_with_network_lock(request.options, identity.pid, criu, proc, runner).as_dict(),
         leave_running=request.leave_running,
+        id_maps=_own_id_maps(request.name, identity.pid, proc),
     )
+
+
+def _own_id_maps(name: str, pid: int, proc: Proc) -> dict[str, list[list[int]]] | None:
+    if proc.namespace(pid, "user") == proc.namespace("self", "user"):
+        return None
+    maps = proc.id_maps(pid)
+    rootless = [kind for kind, rows in maps.items() if not any(inside == 0 for inside, _outside, _count in rows)]
+    if rootless:
+        raise CriuError(
+            f"The user namespace of {name} has no root ({', '.join(rootless)} of process {pid} maps no ID to 0), so "
+            "that CRIU could not restore it.",
+            "Start the workload with a map for ID 0.",
+        )
+    return maps
 
 
 def _told(request: DumpRequest, pid: int, proc: Proc) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:

@@ -42,7 +42,8 @@ class Manifest:
     """All that a manifest says.
 
     `created` is UTC in ISO 8601; `mounts` are the workload's mounts as the module mount_info returns them;
-    `generation` is what generation.py says it is, 0 in an image set of something that does not count.
+    `generation` is what generation.py says it is, 0 in an image set of something that does not count; `id_maps` are
+    those of the workload's own user namespace as `Proc.id_maps` gives them, None if it has none.
     """
 
     workload: Workload
@@ -59,6 +60,7 @@ class Manifest:
     leave_running: bool = False
     generation: int = 0
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    id_maps: Mapping[str, Sequence[Sequence[int]]] | None = None
     format: int = FORMAT
 
     @property
@@ -70,6 +72,12 @@ class Manifest:
     def size(self) -> int:
         """The bytes of all images together."""
         return sum(int(entry["size"]) for entry in self.files.values())
+
+    @property
+    def image_group(self) -> int | None:
+        """The group on the host that must read the images at a restore, see sharing.py; None if root alone does."""
+        rows = (self.id_maps or {}).get("gid_map", ())
+        return next((outside for inside, outside, _count in rows if inside == 0), None)
 
     def as_dict(self) -> dict[str, Any]:
         """The manifest in plain JSON types."""
@@ -164,6 +172,7 @@ def _check_shape(manifest: Manifest) -> None:
     generation: Any = manifest.generation
     if isinstance(generation, bool) or not isinstance(generation, int) or generation < 0:  # True is an int too
         raise ValueError(f"its generation {generation!r} is no number")
+    _check_id_maps(manifest.id_maps)
     files = manifest.files
     if not isinstance(files, dict) or not all(
         isinstance(entry, dict)
@@ -177,6 +186,14 @@ def _check_shape(manifest: Manifest) -> None:
         rows = getattr(manifest, name)
         if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= set(row) for row in rows):
             raise ValueError(f"its '{name}' is no list of mounts")
+
+
+def _check_id_maps(maps: Any) -> None:
+    if maps is None:
+        return
+    rows = [row for name in ("uid_map", "gid_map") for row in maps[name]]
+    if not all(len(row) == 3 and all(type(number) is int and 0 <= number < 1 << 32 for number in row) for row in rows):
+        raise ValueError("its 'id_maps' are malformed")
 
 
 def _has_digest(path: Path, entry: Mapping[str, Any]) -> bool:

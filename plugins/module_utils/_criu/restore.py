@@ -24,6 +24,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     verify_files,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
+from ansible_collections.fleet.criu.plugins.module_utils._criu.sharing import shared
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, MakeCommand, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._criu.timers import seconds_of, set_right
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError, WorkloadNotFound
@@ -221,7 +222,8 @@ def _restore(
         with Stages({POST_RESTORE: confirm}, stages_folder) as stages:
             command = make_command(options, stages)
             started = time.monotonic()
-            completed = runner(command, stages.serve)
+            with shared(request.images, manifest.image_group):
+                completed = runner(command, stages.serve)
             seconds = time.monotonic() - started
             if stages.refusal is not None:
                 raise CriuError(

@@ -24,6 +24,7 @@ import zlib
 from pathlib import Path
 from typing import Callable, Mapping, Protocol, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.sharing import share_folder, share_image
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError
 
 # Both ends check; a name becomes the name of a file.
@@ -268,12 +269,15 @@ class Store:
     """The target's end: puts frames down as files in a folder that only root can enter.
 
     Space can be reserved before the freeze: writing to pages that are there already is faster, and a file system that
-    is too small is found while the workload still runs.
+    is too small is found while the workload still runs. A `group` may read the images, see sharing.py.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, group: int | None = None) -> None:
         self.folder = folder
+        self._group = group
         self._directory = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if group is not None:
+            share_folder(self._directory, group)
         self._reserved: set[str] = set()
         self._names: dict[int, str] = {}
         self._files: dict[int, int] = {}
@@ -377,7 +381,10 @@ class Store:
     def _open(self, name: str) -> int:
         # What is there already is only what we have reserved; a link is never followed.
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if name in self._reserved else os.O_EXCL)
-        return os.open(name, flags, 0o600, dir_fd=self._directory)
+        descriptor = os.open(name, flags, 0o600, dir_fd=self._directory)
+        if self._group is not None:
+            share_image(descriptor, self._group)
+        return descriptor
 
     def _remove_what_was_reserved_in_vain(self) -> None:
         for name in self._reserved - set(self._sums):

@@ -43,6 +43,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
+from ansible_collections.fleet.criu.plugins.module_utils._criu.sharing import close_folder, shared
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._criu.standby import Standby
 from ansible_collections.fleet.criu.plugins.module_utils._criu.timers import seconds_of, set_right
@@ -354,7 +355,7 @@ class Receiver(Side[ReceiveRequest]):
         self._compression = fields["compression"]
         require(self._compression)
         if self._request.transport != SHARED:
-            self._store = Store(self._images)
+            self._store = Store(self._images, self._manifest.image_group)
             with self._timings.of("reserve"):
                 self._store.reserve(fields["memory"])
         if not self._request.engine:
@@ -453,8 +454,11 @@ class Receiver(Side[ReceiveRequest]):
         self._writing = self._loop.in_background(lambda: write_manifest(self._images, manifest), self._manifest_written)
         self._criu_runs = True
         self._timings.begin("restore")
+        # What the store has put down is shared already, without a moment for it now.
+        group = self._manifest.image_group if self._store is None else None
         try:
-            completed = self._run_criu(restore_options(request, self._manifest))
+            with shared(self._images, group):
+                completed = self._run_criu(restore_options(request, self._manifest))
         except CriuError as error:
             self._note(error)
             completed = Completed(1)
@@ -651,6 +655,7 @@ class Receiver(Side[ReceiveRequest]):
         self._remove_images()
         self._say_good_bye()
         if self._request.keep_images:
+            close_folder(self._images)
             self._complete_manifest()
 
     def _say_good_bye(self) -> None:

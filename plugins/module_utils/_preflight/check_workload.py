@@ -156,6 +156,10 @@ def id_maps(source: Facts, target: Facts, options: Options) -> Finding:
     maps = source["id_maps"]
     if maps is None:
         return not_applicable("The workload has no user namespace of its own.")
+    rootless = [kind for kind, rows in maps.items() if not any(inside == 0 for inside, _first, _count in rows)]
+    if rootless:
+        reason = f"The user namespace of the workload has no root ({listed(rootless)} maps no ID to 0), so that CRIU"
+        return failed("no_root_in_map", f"{reason} cannot restore it.", "Start the workload with a map for ID 0.")
     if target["max_user_namespaces"] == 0:
         reason = f"No user namespace may be made on {target['host']} (user.max_user_namespaces is 0)."
         return failed("no_user_namespaces", reason, "Raise user.max_user_namespaces there.")

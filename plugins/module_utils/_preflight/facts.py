@@ -23,7 +23,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.mapped impor
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.route import route_to
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.units import owner_unit, supervisor
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.workload import (
-    id_maps,
     present_contents,
     workload_facts,
 )
@@ -81,7 +80,7 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
         "absent_addresses": occupied.absent_addresses(proc, wanted_sockets),
         "mapped_files": None if entries is None else files_here(source["mapped_files"], paths),
         "contents": present_contents(entries or (), "path", Effort(**source["effort"])) if compares_contents else None,
-        "id_maps": id_maps(proc, "self"),
+        "id_maps": proc.id_maps("self"),
         "max_user_namespaces": occupied.max_user_namespaces(proc),
         "copied": [entry["mountpoint"] for entry in entries or () if entry["data"] == SYNC],
         "engine": target_engine(source["engine"], proc, runner),

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
@@ -52,7 +51,7 @@ def workload_facts(pid: int, proc: Proc) -> dict[str, Any]:
             f"process {found.pid}, descriptor {found.number}" for found in opened if found.target == _IO_URING
         ],
         "mapped_files": mapped_files(proc, pid, pids),
-        "id_maps": id_maps(proc, pid) if "user" in own else None,
+        "id_maps": proc.id_maps(pid) if "user" in own else None,
         "has_read_only_root": _has_read_only_root(proc, pid),
         "needs": sorted(set(_needs(proc, pid, pids, own, opened))),
     }
@@ -68,11 +67,6 @@ def present_contents(map_entries: Sequence[Mapping[str, Any]], path_name: str, e
         for entry in map_entries
         if entry["data"] == PRESENT and entry["kind"] == EXTERNAL and entry.get(path_name) and not entry.get("create")
     }
-
-
-def id_maps(proc: Proc, pid: int | str) -> dict[str, list[list[int]]]:
-    """`uid_map` and `gid_map` of the user namespace of a process: rows of first ID inside, first ID outside, count."""
-    return {name: _numbers(proc.folder / str(pid) / name) for name in ("uid_map", "gid_map")}
 
 
 def _has_read_only_root(proc: Proc, pid: int) -> bool:
@@ -124,10 +118,3 @@ def _is_32_bit(proc: Proc, pid: int) -> bool:
     except OSError:
         return False
     return head[:4] == b"\x7fELF" and head[4:] == bytes([_32_BIT])
-
-
-def _numbers(path: Path) -> list[list[int]]:
-    try:
-        return [[int(word) for word in line.split()] for line in path.read_text("ascii", "replace").splitlines()]
-    except (OSError, ValueError):
-        return []

@@ -206,6 +206,31 @@ def test_a_user_who_is_not_root_is_refused(bench: Bench, monkeypatch: pytest.Mon
     refused(bench, CriuMissing, "needs root")
 
 
+def with_maps(bench: Bench, uids: str, gids: str) -> None:
+    process = bench.proc.folder / str(PID)
+    (process / "ns/user").unlink()
+    (process / "ns/user").symlink_to("user:[4026539999]")
+    (process / "uid_map").write_text(uids)
+    (process / "gid_map").write_text(gids)
+
+
+def test_the_maps_of_a_user_namespace_are_in_the_manifest(bench: Bench) -> None:
+    assert bench.dump(leave_running=True, images=bench.folder / "other").manifest.id_maps is None
+    with_maps(bench, "0 100000 65536\n", "0 200000 10\n10 5 1\n")
+    bench.dump()
+    manifest = read_manifest(bench.images)
+    assert manifest.id_maps == {"uid_map": [[0, 100000, 65536]], "gid_map": [[0, 200000, 10], [10, 5, 1]]}
+    assert manifest.image_group == 200000
+
+
+@pytest.mark.parametrize(
+    ("uids", "gids", "said"), [("1 5 9\n", "0 5 9\n", "uid_map"), ("0 5 9\n", "1 5 9\n", "gid_map")]
+)
+def test_a_user_namespace_without_root_is_refused(bench: Bench, uids: str, gids: str, said: str) -> None:
+    with_maps(bench, uids, gids)
+    refused(bench, CriuError, f"has no root \\({said} of process {PID} maps no ID to 0")
+
+
 def test_a_pid_that_does_not_run_is_refused(bench: Bench) -> None:
     refused(bench, WorkloadNotFound, "does not run here as process 7", pid=7)
 

@@ -56,9 +56,32 @@ def test_a_good_one_is_read(tmp_path: Path) -> None:
         {"generation": True},
         {"generation": None},
         {"unheard_of": 1},
+        {"id_maps": 1},
+        {"id_maps": {"gid_map": []}},
+        {"id_maps": {"uid_map": [[0, 1]], "gid_map": []}},
+        {"id_maps": {"uid_map": [], "gid_map": [[0, -1, 5]]}},
+        {"id_maps": {"uid_map": [], "gid_map": [[0, 1 << 32, 5]]}},
+        {"id_maps": {"uid_map": [], "gid_map": [[0, True, 5]]}},
+        {"id_maps": {"uid_map": [], "gid_map": [["0", 1, 5]]}},
     ],
 )
 def test_a_malformed_one_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps({**GOOD, **change}))
     with pytest.raises(BadImageSet, match="cannot be read"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "group"),
+    [([[0, 100000, 65536]], 100000), ([[5, 1, 1], [0, 1000, 1]], 1000), ([[1, 7, 1]], None), ([[0, 0, 1]], 0)],
+)
+def test_the_group_that_is_root_s_in_the_user_namespace(tmp_path: Path, rows: list[list[int]], group: int) -> None:
+    maps = {"uid_map": [[0, 9, 1]], "gid_map": rows}
+    (tmp_path / MANIFEST).write_text(json.dumps({**GOOD, "id_maps": maps}))
+    assert read_manifest(tmp_path).image_group == group
+
+
+def test_without_a_user_namespace_there_is_no_such_group(tmp_path: Path) -> None:
+    for value in (GOOD, {name: value for name, value in GOOD.items() if name != "id_maps"}):
+        (tmp_path / MANIFEST).write_text(json.dumps(value))
+        assert read_manifest(tmp_path).image_group is None

@@ -187,6 +187,23 @@ def test_the_root_is_mounted_as_the_workload_had_it(
     assert bench.criu.ran("restore")[0].root_options == wanted
 
 
+def test_the_images_of_a_user_namespace_are_open_to_its_root_while_criu_reads_them(bench: Bench) -> None:
+    group = os.getgid()
+    bench.write(id_maps={"uid_map": [[0, 100000, 65536]], "gid_map": [[0, group, 65536]]})
+    seen = []
+
+    def start() -> int:
+        for path in (bench.images, bench.images / "pages-1.img", bench.images / "manifest.json"):
+            seen.append((path.stat().st_mode & 0o777, path.stat().st_gid))
+        return bench.start()
+
+    bench.criu.restores = start
+    assert bench.restore().pid == PID
+    assert seen[:2] == [(0o710, group), (0o640, group)]
+    assert seen[2][0] == 0o600
+    assert bench.images.stat().st_mode & 0o777 == 0o700
+
+
 def with_engine(bench: Bench, **changes: Any) -> tuple[Restored, list[tuple[Options, str]]]:
     """A restore by an engine: another command, with the options and the stages of ours."""
     calls: list[tuple[Options, str]] = []

@@ -156,6 +156,34 @@ def test_all_that_is_written_is_for_root_alone(pair: Pair) -> None:
     assert [str(path) for path in paths if path.lstat().st_mode & 0o077] == []
 
 
+def enter_user_namespace(pair: Pair) -> None:
+    for pid in (PID, CHILD):
+        process = pair.source.proc.folder / str(pid)
+        (process / "ns/user").unlink()
+        (process / "ns/user").symlink_to("user:[4026539999]")
+        for name in ("uid_map", "gid_map"):
+            (process / name).write_text(f"0 {os.getgid()} 65536\n")
+
+
+@pytest.mark.parametrize("transport", ["direct", "shared"])
+def test_the_images_of_a_user_namespace_are_open_to_its_root_while_criu_reads_them(pair: Pair, transport: str) -> None:
+    enter_user_namespace(pair)
+    pair.ask(SOURCE, transport=transport, **({"images": str(pair.images)} if transport == "shared" else {}))
+    pair.ask(TARGET, transport=transport, keep_images=True)
+    pair.hook(TARGET, "held", "cp", "-rp", str(pair.images), str(pair.folder / "copy"))
+    pair.run()
+    expect_moved(pair)
+    meanwhile = {path: path.stat() for path in (pair.folder / "copy", *(pair.folder / "copy").glob("*.img"))}
+    assert {path.name for path in meanwhile} == {"copy", *IMAGES}
+    assert {status.st_gid for status in meanwhile.values()} == {os.getgid()}
+    assert {status.st_mode & 0o777 for path, status in meanwhile.items() if path.name != "copy"} == {0o640}
+    assert meanwhile[pair.folder / "copy"].st_mode & 0o777 == 0o710
+    others = {path.stat().st_mode & 0o777 for path in (pair.folder / "copy").iterdir() if path not in meanwhile}
+    assert others <= {0o600}
+    assert pair.images.stat().st_mode & 0o777 == 0o700
+    assert read_manifest(pair.images).image_group == os.getgid()
+
+
 ORDER = """\
 target armed
 source connected

@@ -299,6 +299,14 @@ def test_everything_passes_on_the_same_host() -> None:
             "/conf has 1 large",
         ),
         ("id_maps", {"id_maps": None}, {}, "skipped", "not_applicable", "no user namespace"),
+        (
+            "id_maps",
+            {"id_maps.gid_map": [[1, 5, 9]]},
+            {},
+            "failed",
+            "no_root_in_map",
+            "no root (gid_map maps no ID to 0)",
+        ),
         ("id_maps", {}, {"max_user_namespaces": 0}, "failed", "no_user_namespaces", "max_user_namespaces is 0"),
         (
             "id_maps",
