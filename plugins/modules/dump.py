@@ -272,6 +272,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import fi
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Leaving, require_image_sets
 from ansible_collections.fleet.criu.plugins.module_utils._errors import EngineMissing, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.begin import at_work
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import Asked
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.marks import Marks, container_of, family
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner, SubprocessRunner
@@ -291,10 +294,12 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         at_least_generation=parameters["at_least_generation"],
     )
     proc, runner = Proc(), SubprocessRunner()
-    if parameters["engine"] is None:
-        dumped = dump_workload(request, proc, runner, Generations(), check_mode)
-    else:
-        dumped = _dump_container(request, _arguments.engine_of(parameters), proc, runner, check_mode)
+    engine = _arguments.engine_of(parameters)
+    with at_work(_asked(request, engine, proc), proc, runner, check_mode):
+        if engine:
+            dumped = _dump_container(request, engine, proc, runner, check_mode)
+        else:
+            dumped = dump_workload(request, proc, runner, Generations(), check_mode)
     running = {"running": True, "images": None}
     after = {"running": request.leave_running, "images": str(request.images)}
     return {
@@ -306,6 +311,11 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         "size": dumped.manifest.size,
         "seconds": round(dumped.seconds, 3),
     }
+
+
+def _asked(request: DumpRequest, engine: Mapping[str, Any], proc: Proc) -> Asked:
+    marks = Marks(request.name, family(request.pid, proc), container_of(engine), images=str(request.images))
+    return Asked(f"The dump of {request.name}", marks)
 
 
 def _dump_container(

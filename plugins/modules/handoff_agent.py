@@ -56,6 +56,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuErro
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.archive import keep, kept_path
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._own_folders import require_folders
 
 # What is imported here is the code that is kept.
 AGENTS = (receiver, sender)
@@ -65,7 +66,11 @@ def bring(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     code = parameters["code"]
     if not code:
         raise CriuError("The code has no name.", "Call this module through Ansible, whose action plugin names it.")
-    is_new = not kept_path(code).exists() if check_mode else keep(code)
+    is_new = not kept_path(code).exists()
+    if is_new:
+        require_folders(is_dry=check_mode)
+    if is_new and not check_mode:
+        keep(code)
     return {"changed": is_new, "path": str(kept_path(code))}
 
 

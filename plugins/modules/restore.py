@@ -204,9 +204,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import read_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import Arriving, require_image_sets
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.begin import at_work
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import Asked
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.marks import Marks, container_of
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
@@ -225,9 +229,33 @@ def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         allow_copy=parameters["allow_copy"],
         spent_generation=parameters["spent_generation"],
     )
-    proc, runner, generations = Proc(), SubprocessRunner(), Generations()
-    if parameters["engine"] is not None:
-        return _restore_container(request, parameters, proc, runner, check_mode)
+    proc, runner = Proc(), SubprocessRunner()
+    with at_work(_asked(request, parameters), proc, runner, check_mode):
+        if parameters["engine"] is not None:
+            return _restore_container(request, parameters, proc, runner, check_mode)
+        return _restore_workload(request, parameters, proc, runner, check_mode)
+
+
+def _asked(request: RestoreRequest, parameters: Mapping[str, Any]) -> Asked:
+    name = read_manifest(request.images).workload.name
+    marks = Marks(
+        name,
+        container=container_of(_arguments.engine_of(parameters)),
+        images=str(request.images),
+        root=request.root,
+        pid_file=parameters["pid_file"],
+    )
+    return Asked(f"The restore of {name}", marks)
+
+
+def _restore_workload(
+    request: RestoreRequest,
+    parameters: Mapping[str, Any],
+    proc: Proc,
+    runner: Runner,
+    check_mode: bool,
+) -> dict[str, Any]:
+    generations = Generations()
     restored = restore_workload(request, proc, runner, generations, check_only=True)
     name, wanted, unit = restored.manifest.workload.name, parameters["unit"], None
     if restored.pid is None and wanted != "":

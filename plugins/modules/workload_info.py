@@ -223,6 +223,30 @@ memory_bytes:
   returned: if it was found
   type: int
   sample: 134217728
+handoff:
+  description:
+    - The open handoff that holds the workload here, so that nothing else may begin with it, or null if none does. Also
+      returned if the workload was not found, because a target may have been told to run it.
+  returned: if a workload is named
+  type: dict
+  contains:
+    name: {description: Its name., type: str}
+    side: {description: V(source) or V(target)., type: str}
+    step: {description: The last step in its journal; null if that cannot be read., type: str}
+    state: {description: What that means., type: str}
+    since: {description: When it came there (UTC)., type: str}
+    other_host: {description: The host at its other end., type: str}
+    at_work: {description: Whether its agent lives., type: bool}
+    command: {description: What brings it to its end., type: str}
+  sample:
+    name: redis-20260102T030405-9f3c
+    side: source
+    step: committed
+    state: the target may have been told to run it, so it is held here until that is known
+    since: "2026-01-02T03:04:07Z"
+    other_host: node2
+    at_work: false
+    command: ansible-playbook fleet.criu.settle -e handoff=redis-20260102T030405-9f3c
 mounts:
   description: The RV(fleet.criu.mount_info#module:mounts) of M(fleet.criu.mount_info).
   returned: if it was found, O(mounts) was asked for and they could be read
@@ -250,9 +274,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.process import 
     find_with_owner,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import holder
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.marks import Marks, container_of
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import has_systemd, owner_units
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
-from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
 
@@ -266,8 +292,8 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     except WorkloadNotFound as error:
         if parameters["required"]:
             raise
-        return {"found": False, "reason": error.message, **known}
-    result = {"found": True, **describe(identity, proc), **known}
+        return {"found": False, "reason": error.message, **known, "handoff": _holder(parameters, None, proc)}
+    result = {"found": True, **describe(identity, proc), **known, "handoff": _holder(parameters, identity, proc)}
     if parameters["mounts"]:
         # Where it runs is told all the same; what is wrong with its mounts says mount_info to who asks for them.
         with contextlib.suppress(CriuError):
@@ -279,6 +305,18 @@ def _description(parameters: Mapping[str, Any]) -> Description:
     name = parameters["name"]
     units = owner_units(name, parameters["owner_unit"]) if name is not None and has_systemd() else []
     return Description.from_dict(parameters, units)
+
+
+def _holder(parameters: Mapping[str, Any], identity: Identity | None, proc: Proc) -> dict[str, Any] | None:
+    unit = parameters["unit"] and owner_units("", parameters["unit"])[-1]
+    marks = Marks(
+        parameters["name"],
+        frozenset() if identity is None else frozenset({identity}),
+        container_of(_arguments.engine_of(parameters)),
+        pid_file=parameters["pid_file"],
+        unit=unit,
+    )
+    return holder(marks, proc)
 
 
 def _known_generations(name: str | None) -> dict[str, int]:

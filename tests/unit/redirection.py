@@ -8,9 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable
 
+from ansible_collections.fleet.criu.plugins.module_utils import _own_folders
 from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log
 from ansible_collections.fleet.criu.plugins.module_utils._engine import oci
-from ansible_collections.fleet.criu.plugins.module_utils._handoff import archive, journal, request, reviver, start
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import (
+    archive,
+    begin,
+    holding,
+    journal,
+    open_records,
+    request,
+    reviver,
+    start,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import contents
 
 HANDOFFS = "run/handoff"
@@ -27,5 +37,10 @@ def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = seta
     set_attribute(archive, "CODE_FOLDER", folder / "lib" / "code")
     for function in (journal.Journal.__init__, journal.journal_path, journal.read_record, journal.all_records):
         set_attribute(function, "__defaults__", (folder / JOURNALS,))
+    set_attribute(open_records.read_all, "__defaults__", (folder / JOURNALS,))
+    set_attribute(begin, "LOCK", folder / JOURNALS / "begin.lock")
+    set_attribute(holding, "AT_WORK", folder / "run" / "at_work")
+    own = (folder / "lib", folder / JOURNALS, folder / "run", folder / "log")
+    set_attribute(_own_folders, "OWN_FOLDERS", own)
     set_attribute(generation.Generations.__init__, "__defaults__", (folder / "lib" / "generations.json",))
     set_attribute(contents.Contents.__init__, "__defaults__", (folder / "lib" / "contents.json",))

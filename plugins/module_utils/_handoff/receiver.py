@@ -54,10 +54,12 @@ from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import file_server
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.admission import Listener
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.begin import beginning
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Decompressor, require
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.engine_restore import EngineRestore
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import asked_to_receive
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Store, read_frames
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import TARGET
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
@@ -169,10 +171,11 @@ class Receiver(Side[ReceiveRequest]):
             Path(request.pid_file) if request.pid_file else None,
             request.criu_path,
         )
-        if request.transport != SHARED:
-            # Before the journal: once that is begun, the folder and what is in it are ours to remove.
-            prepare_folder(self._images)
-        self._journal.begin(self._facts())
+        with beginning(asked_to_receive(request), self._proc, self._runner):
+            if request.transport != SHARED:
+                # Before the journal: once that is begun, the folder and what is in it are ours to remove.
+                prepare_folder(self._images)
+            self._journal.begin(self._facts())
         identity = make_identity(self._folder / "identity", request.handoff, self._runner)
         waits = {stage: lambda pid: None for stage in (POST_RESTORE, READY)}
         with Loop(self._stop, self._too_late) as loop, Stages(waits, self._folder / "stages") as stages:

@@ -33,9 +33,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import certificate, files
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.admission import connect
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.begin import beginning
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import Compressor, require
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import asked_to_send
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Capture, FolderCapture
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.limit import Limit
@@ -137,7 +139,8 @@ class Sender(Side[SendRequest]):
                 "Look for it again with workload_info, and pass its pid and start_time.",
             )
         self._plan()
-        self._journal.begin(self._facts())
+        with beginning(asked_to_send(request, self._proc), self._proc, self._runner):
+            self._journal.begin(self._facts())
         waits = {stage: lambda pid: None for stage in (POST_DUMP, READY)}
         with Loop(self._stop, self._too_late) as loop, Stages(waits, self._folder / "stages") as stages:
             self._loop, self._stages = loop, stages
@@ -303,6 +306,7 @@ class Sender(Side[SendRequest]):
             "folder": str(self._folder),
             "agent": os.getpid(),
             "pid_file": request.pid_file,
+            "root": self._manifest.root,
             "engine": dict(request.engine),
             # Whose they are when we are dead: on shared storage the target's, once it runs.
             "images": str(self._image_folder) if request.engine else None,

@@ -16,6 +16,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._files import write_jso
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import archive
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import follow, is_alive, start
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import make_identity
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import (
+    asked_to_receive,
+    asked_to_send,
+    require_free,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import (
     SOURCE,
     TARGET,
@@ -37,6 +42,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation, create
+from ansible_collections.fleet.criu.plugins.module_utils._own_folders import require_folders
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
 # Not imported here: see archive.py.
@@ -53,6 +60,7 @@ _NO_OWNER_PROPERTIES = ["Type=exec", "KillMode=process", "Restart=no", "OOMPolic
 def make_certificate(handoff: str, side: str, runner: Runner) -> str:
     """The certificate of this end of a handoff as PEM text; the key never leaves this host."""
     journal_path(handoff, side)
+    require_folders()
     _remove_old_folders()
     return make_identity(runtime_folder(handoff, side) / "identity", handoff, runner).pem
 
@@ -63,6 +71,8 @@ def arm(request: ReceiveRequest, code: str, runner: Runner) -> tuple[int, str]:
     Raises CriuError; if the code is not on this host as `archive.require` does, before anything was done.
     """
     archive.require(code)
+    # The receiver does it once more, when nobody else can begin. Until here nothing was touched.
+    require_free(asked_to_receive(request), Proc())
     folder = runtime_folder(request.handoff, TARGET)
     certificate = make_certificate(request.handoff, TARGET, runner)
     unit, unit_properties = _unit_for(request, runner)
@@ -107,6 +117,9 @@ def send(request: SendRequest, code: str, runner: Runner) -> None:
     if read_record(request.handoff, SOURCE) is not None or is_alive(folder):
         return  # a second call follows the first
     archive.require(code)
+    require_folders()
+    proc = Proc()
+    require_free(asked_to_send(request, proc), proc)
     write_json(folder / REQUEST, asdict(request))
     archive.place(code, folder)
     unit = f"criu-send-{request.handoff}.service" if has_systemd() else None

@@ -251,6 +251,7 @@ def test_workload_info_fails_if_nothing_is_found_unless_it_is_not_required(scene
         "changed": False,
         "found": False,
         "reason": "No workload with pid 7 runs here: there is no process 7.",
+        "handoff": None,
     }
 
 
