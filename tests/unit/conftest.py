@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.fleet.criu.tests.unit.redirection import redirect
+from ansible_collections.fleet.criu.tests.unit.redirection import redirect, trust_temporary_folders
+
+# What several tests share is made before any of them begins.
+trust_temporary_folders()
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any, Callable
 
-from ansible_collections.fleet.criu.plugins.module_utils import _own_folders
-from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log
+from ansible_collections.fleet.criu.plugins.module_utils import _own_folders, _trusted
+from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log, stage
 from ansible_collections.fleet.criu.plugins.module_utils._engine import oci
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import (
     archive,
@@ -29,9 +30,11 @@ JOURNALS = "lib/handoffs"
 
 def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let the collection keep its things in this folder from now on."""
+    trust_temporary_folders(set_attribute)
     for module in (request, start):
         set_attribute(module, "RUN_FOLDER", folder / HANDOFFS)
     set_attribute(reviver, "RUN_FOLDER", folder / "run" / "restore")
+    set_attribute(stage, "RUN_FOLDER", folder / "run" / "stages")
     set_attribute(log, "LOG_FOLDER", folder / "log")
     set_attribute(oci, "BUNDLES", folder / "lib" / "bundles")
     set_attribute(archive, "CODE_FOLDER", folder / "lib" / "code")
@@ -44,3 +47,8 @@ def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = seta
     set_attribute(_own_folders, "OWN_FOLDERS", own)
     set_attribute(generation.Generations.__init__, "__defaults__", (folder / "lib" / "generations.json",))
     set_attribute(contents.Contents.__init__, "__defaults__", (folder / "lib" / "contents.json",))
+
+
+def trust_temporary_folders(set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
+    """All users may write where temporary folders are; what the tests have there is their own."""
+    set_attribute(_trusted, "TOP", tempfile.gettempdir())

@@ -56,6 +56,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import (
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import FATAL, SKIPPED, Auto, Settings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, memory_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import require_trusted
 
 AUTO = "auto"
 NFTABLES = "nftables"
@@ -117,6 +118,7 @@ def dump_workload(
             "Look for it again with workload_info, and pass its pid and start_time.",
         )
     identity = Identity(stat.pid, stat.start_time)
+    require_trusted(request.images)
     criu = find_criu(runner, request.criu_path)
     manifest = plan_dump(request, identity, criu, proc, runner)
     require_space(request.images, memory_bytes(proc, proc.tree(identity.pid)))
@@ -324,7 +326,7 @@ def _dump(
         if not manifest.files:
             raise CriuError(
                 f"CRIU ended the dump of {request.name} well, but never asked at its post-dump stage.",
-                "Check that the folder for temporary files is not mounted noexec (TMPDIR).",
+                "Check that /run or /var/lib is mounted without noexec.",
             )
     except BaseException:
         if lives(identity, proc):

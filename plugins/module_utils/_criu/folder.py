@@ -16,6 +16,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImage
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder, require_trusted
 
 # From <sys/mount.h>.
 _MNT_DETACH = 2
@@ -39,11 +40,13 @@ def require_empty(images: Path) -> None:
 
 
 def prepare_folder(images: Path) -> None:
-    """Make the image folder with mode 0700, or take an empty one. Raises BadImageSet if that cannot be."""
-    require_empty(images)
+    """Make the image folder with mode 0700, or take an empty one.
+
+    Raises BadImageSet if that cannot be, and Untrusted if others could put another one in its place."""
     try:
-        images.mkdir(mode=0o700, parents=True, exist_ok=True)
-        images.chmod(0o700)
+        require_trusted(images)
+        require_empty(images)
+        make_folder(images)
     except OSError as error:
         raise BadImageSet(
             f"The image folder {images} cannot be made: {error.strerror}.", "Name another path."

@@ -11,11 +11,14 @@ from pathlib import Path
 from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import diagnose
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import errors_in, first_and_last
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
-from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrusted, make_folder
 
 MOST_LINES = 12
 LOG_FOLDER = Path("/var/log/fleet.criu")
+# Where others than root may write /var/log, as the group syslog does on Ubuntu.
+OTHER_LOG_FOLDER = Path("/var/lib/fleet.criu/log")
 
 
 def failure(what: str, completed: Completed, log_file: Path, places: Places | None = None) -> CommandFailed:
@@ -47,11 +50,17 @@ def _keep(log_file: Path) -> Path | None:
     # The image folder holds secrets and may be removed by who called us; the log must outlive it.
     if not log_file.is_file():
         return None
-    kept = LOG_FOLDER / f"{log_file.parent.name}-{log_file.name}"
     try:
-        LOG_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = _log_folder() / f"{log_file.parent.name}-{log_file.name}"
         shutil.copyfile(log_file, kept)
         kept.chmod(0o600)
-    except OSError:
+    except (CriuError, OSError):
         return log_file
     return kept
+
+
+def _log_folder() -> Path:
+    try:
+        return make_folder(LOG_FOLDER)
+    except Untrusted:
+        return make_folder(OTHER_LOG_FOLDER)

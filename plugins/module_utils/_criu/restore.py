@@ -38,6 +38,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import 
 from ansible_collections.fleet.criu.plugins.module_utils._pid_file import process_of
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import remove_file, require_trusted
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def restore_workload(
     answer that CRIU got stays behind. `make_command` is for a workload whose engine restores it.
     """
     require_root()
+    require_trusted(request.images)
     manifest = read_manifest(request.images)
     running = _find_running(request, manifest, proc)
     if running is not None:
@@ -350,8 +352,8 @@ def recorded(images: Path, proc: Proc) -> Identity | None:
 def remove_record(request: RestoreRequest) -> None:
     """Take back what record_restored has noted."""
     for path in (request.images / RESTORED, request.pid_file):
-        if path is not None and path.exists():
-            path.unlink()
+        if path is not None:
+            remove_file(path)
 
 
 def _make_public_folder(folder: Path) -> None:

@@ -24,12 +24,14 @@ from typing import Callable, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder
 
 POST_DUMP = "post-dump"
 POST_RESTORE = "post-restore"
 
 _WAIT = 0.02
 _HOLD_WAIT = 0.1
+RUN_FOLDER = Path("/run/fleet.criu/stages")
 _EXECUTABLE_FOLDER = Path("/var/lib/fleet.criu")
 
 # CRIU runs the script at every stage, most of them while the workload is frozen, so it has nothing but builtins: one
@@ -67,13 +69,12 @@ class Stages:
         self.refusal: Exception | None = None
 
     def __enter__(self) -> Stages:
-        self.folder = self._given_folder or Path(tempfile.mkdtemp(prefix="fleet.criu."))
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = make_folder(self._given_folder or _new_folder(RUN_FOLDER))
         self._requests = _open_fifo(self.folder / "request")
         self._alive = {stage: _open_fifo(self.folder / f"alive.{stage}") for stage in self._answers}
         self._unread = b""
         # Many a host mounts /run noexec, and CRIU executes the script itself.
-        self._elsewhere = _make_executable_folder() if _is_noexec(self.folder) else None
+        self._elsewhere = _new_folder(_EXECUTABLE_FOLDER) if _is_noexec(self.folder) else None
         script = (self._elsewhere or self.folder) / "action"
         script.write_text(_SCRIPT.format(stages="|".join(self._answers), folder=shlex.quote(str(self.folder))), "utf-8")
         script.chmod(0o700)
@@ -145,9 +146,8 @@ def _is_noexec(folder: Path) -> bool:
     return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
 
 
-def _make_executable_folder() -> Path:
-    _EXECUTABLE_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="stages.", dir=str(_EXECUTABLE_FOLDER)))
+def _new_folder(parent: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix="stages.", dir=str(make_folder(parent))))
 
 
 def _open_fifo(path: Path) -> int:

@@ -32,6 +32,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import OTHER
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder
 
 CONFIGURATION = "config.json"
 
@@ -219,7 +220,7 @@ class OciRuntime(Engine):
             raise CriuError(f"{arrival.name!r} cannot be the name of a container.", "Use letters, digits and _+.-")
         configuration = remapped(arrival.configuration[CONFIGURATION], arrival.sources, arrival.root)
         bundle = self._bundle_of(arrival.name)
-        bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(bundle)
         write_json(bundle / CONFIGURATION, configuration)
         return bundle
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import importlib
 import json
 import os
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import IO, Any, Callable, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
+from ansible_collections.fleet.criu.plugins.module_utils._files import locked, read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import has_systemd
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
@@ -199,22 +198,8 @@ def ask_to_stop(folder: Path, seconds: float) -> str:
 @contextlib.contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Hold a lock that ends with this process at the latest. Raises CriuError if another process has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
-            raise CriuError(
-                f"{path} is locked by {f'process {holder}' if holder else 'another process'}.",
-                "Wait until it has ended, or stop it.",
-                {"path": str(path), "pid": int(holder) if holder.isdecimal() else None},
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+    with locked(path, 0.0):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _keep_memory() -> None:

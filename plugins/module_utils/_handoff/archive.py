@@ -27,6 +27,7 @@ from typing import Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import ARCHIVE, replacing
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder, require_trusted
 
 # Only root may write there: what is in it is executed.
 CODE_FOLDER = Path("/var/lib/fleet.criu/code")
@@ -46,15 +47,18 @@ def keep(code: str) -> bool:
     the source of one cannot be had.
     """
     kept = kept_path(code)
-    is_new = not kept.exists()
+    is_new = not _has(kept)
     if is_new:
         _make(kept, _sources())
     return is_new
 
 
 def require(code: str) -> None:
-    """Raises CriuError, with `code_missing` among its facts, if this host does not have the code of this name."""
-    if not kept_path(code).exists():
+    """Raises CriuError, with `code_missing` among its facts, if this host does not have the code of this name.
+
+    Raises Untrusted if others could have put it there.
+    """
+    if not _has(kept_path(code)):
         raise CriuError(
             "The code of the agents is not on this host.",
             "Run the module handoff_agent on it.",
@@ -82,9 +86,15 @@ def install(folder: Path) -> Path:
     """
     files = _sources()
     kept = kept_path(_digest(files))
-    if not kept.exists():
+    if not _has(kept):
         _make(kept, files)
     return _copy(kept, folder)
+
+
+def _has(kept: Path) -> bool:
+    # It is going to be executed.
+    require_trusted(kept)
+    return kept.exists()
 
 
 def _copy(kept: Path, folder: Path) -> Path:
@@ -112,7 +122,7 @@ def _digest(files: Mapping[str, str]) -> str:
 
 
 def _make(kept: Path, files: Mapping[str, str]) -> None:
-    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(kept.parent)
     _remove_old(kept.parent)
     # Two modules may make the same at once; each has a file of its own until it is complete.
     partial = kept.with_name(f"{kept.name}.{os.getpid()}")

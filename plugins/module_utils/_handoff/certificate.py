@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder
 
 _CERTIFICATE = "certificate.pem"
 _KEY = "key.pem"
@@ -57,8 +58,7 @@ def make_identity(folder: Path, name: str, runner: Runner) -> Identity:
             "Use at most 64 letters, digits, '.', '_' and '-', the first of them no '.' and no '-'.",
             {"name": name},
         )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    make_folder(folder)
     if not _is_whole(folder):
         _make(folder, name, runner)
     return Identity(folder / _CERTIFICATE, folder / _KEY, (folder / _CERTIFICATE).read_text("ascii"))

@@ -20,6 +20,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuErro
 from ansible_collections.fleet.criu.plugins.module_utils._files import sync_folder
 from ansible_collections.fleet.criu.plugins.module_utils._foreign import parse_json, read_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Step
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder
 
 FOLDER = Path("/var/lib/fleet.criu/handoffs")
 SOURCE = "source"
@@ -70,7 +71,7 @@ class Journal:
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Start it with the step `armed`. Raises CriuError if it was begun before: a handoff has one life."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         _forget_old(self.path.parent)
         try:
             descriptor = os.open(str(self.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -89,5 +89,4 @@ def runtime_folder(handoff: str, side: str) -> Path:
 
 def lock_path(workload: str, side: str) -> Path:
     """What the agent of a workload locks, so that there is one at a time on a host."""
-    RUN_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     return RUN_FOLDER / f"{quote(workload, safe='')}.{side}.lock"

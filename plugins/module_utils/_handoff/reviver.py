@@ -63,6 +63,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     prepare_process,
     set_root_options,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder
 
 RUN_FOLDER = Path("/run/fleet.criu/restore")
 
@@ -202,7 +203,7 @@ def _tail(path: Path) -> str:
 
 @contextlib.contextmanager
 def _runtime_folder(workload: str) -> Iterator[Path]:
-    RUN_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(RUN_FOLDER)
     _remove_old_folders()
     folder = Path(tempfile.mkdtemp(prefix=f"{_NOT_IN_FILE_NAMES.sub('_', workload)[:64]}-", dir=str(RUN_FOLDER)))
     try:

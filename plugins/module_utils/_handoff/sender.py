@@ -66,6 +66,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     SubprocessRunner,
     prepare_process,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import remove_file
 
 _CONNECT_SECONDS = 15.0
 _PREPARE_SECONDS = 120.0
@@ -642,7 +643,7 @@ class Sender(Side[SendRequest]):
         try:
             for left in (self._request.pid_file, self._stages.folder / "hold"):
                 if left is not None:
-                    Path(left).unlink(missing_ok=True)
+                    remove_file(Path(left))
             Generations().spend(self._request.workload, self._manifest.generation)
             self._tidy_up_after_the_engine()
         except (OSError, CriuError) as error:  # it has moved all the same

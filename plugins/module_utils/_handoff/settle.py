@@ -62,6 +62,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
 )
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import remove_file
 
 _STOP_SECONDS = 5.0
 _PATIENCE = 15.0
@@ -228,7 +229,7 @@ class _SourcePlace(_Place):
         self.remove_container()
         pid_file = self.record.facts.get("pid_file")
         if pid_file:
-            Path(pid_file).unlink(missing_ok=True)
+            remove_file(Path(pid_file))
 
     def _answer(self, go_on: bool) -> None:
         stages = self.folder / "stages"
@@ -292,7 +293,7 @@ class _TargetPlace(_Place):
             self.remove_container()
         pid_file = self.record.facts.get("pid_file")
         if pid_file:
-            Path(pid_file).unlink(missing_ok=True)
+            remove_file(Path(pid_file))
         (self.images / RESTORED).unlink(missing_ok=True)
 
     def _remove_images(self) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils import _files as subject
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import locked, read_json, write_atomically, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrusted
 
 
 def test_a_file_is_written_with_its_mode_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -63,9 +67,9 @@ def test_the_file_is_synced_before_it_gets_its_name_and_the_folder_after(
         steps.append("sync folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "sync file")
         fsync(descriptor)
 
-    def watch_replace(old: str, new: Path) -> None:
+    def watch_replace(old: str, new: str, **folders: int) -> None:
         steps.append("rename")
-        replace(old, new)
+        replace(old, new, **folders)
 
     monkeypatch.setattr(os, "fsync", watch_sync)
     monkeypatch.setattr(os, "replace", watch_replace)
@@ -114,3 +118,81 @@ def test_a_lock_is_released_after_an_error(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_cannot_be_synced(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         subject.sync_folder(tmp_path / "none")
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def test_a_lock_and_its_folder_are_for_root_alone(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "lock"
+    path.parent.mkdir(mode=0o755)
+    path.touch(mode=0o644)  # of an earlier version
+    with locked(path):
+        assert [mode(path), mode(path.parent)] == [0o600, 0o700]
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+# Whoever has a file open for reading can lock it (flock(2)).
+HOLD = (
+    "import fcntl, os, sys, time; os.setuid(int(sys.argv[2])); d = os.open(sys.argv[1], os.O_RDONLY); "
+    "fcntl.flock(d, fcntl.LOCK_EX); print(flush=True); time.sleep(30)"
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_lock_that_another_user_holds_is_waited_for_until_the_deadline_and_the_holder_named(tmp_path: Path) -> None:
+    # Of an earlier version, and opened before the folder was closed.
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    path = tmp_path / "lock"
+    path.write_text("1\n")
+    path.chmod(0o644)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path), "65534"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        began = time.monotonic()
+        told = f"is locked by process {child.pid} for more than 0.2 s"
+        with pytest.raises(CriuError, match=told) as caught, locked(path, 0.2):
+            pass
+        assert 0.2 <= time.monotonic() - began < 5
+        assert caught.value.facts["pid"] == child.pid
+        child.kill()
+        child.wait()
+        with locked(path, 0.2):
+            pass
+
+
+def test_a_holder_that_the_kernel_does_not_name_has_written_who_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "_LOCKS", tmp_path / "none")
+    path = tmp_path / "lock"
+    with locked(path), pytest.raises(CriuError, match=f"by process {os.getpid()}\\."), locked(path, 0):
+        pass
+
+
+def test_a_lock_is_no_symlink(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"), locked(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_lock_in_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    (tmp_path / "lock").touch()
+    with pytest.raises(Untrusted), locked(tmp_path / "lock"):
+        pass
+
+
+def test_a_file_in_a_folder_of_others_is_not_put_where_a_symlink_leads(tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "open" / "run").symlink_to(tmp_path / "victim")
+    with pytest.raises(Untrusted):
+        write_atomically(tmp_path / "open" / "run" / "redis.pid", "7\n")
+    assert os.listdir(tmp_path / "victim") == []
+    write_atomically(tmp_path / "open" / "redis.pid", "7\n", 0o644)
+    assert (tmp_path / "open" / "redis.pid").read_text() == "7\n"

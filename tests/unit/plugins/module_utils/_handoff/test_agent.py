@@ -312,11 +312,12 @@ def test_a_lock_is_for_one_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "lock"
     program = (
         "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1]); "
+        f"from {CODE} import _trusted; _trusted.TOP = sys.argv[3]; "
         f"from {CODE}._handoff.agent import hold_lock; context = hold_lock(Path(sys.argv[2])); "
         "context.__enter__(); print(flush=True); time.sleep(30)"
     )
     code = install(tmp_path)
-    argv = [sys.executable, "-I", "-S", "-c", program, str(code), str(path)]
+    argv = [sys.executable, "-I", "-S", "-c", program, str(code), str(path), str(tmp_path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()

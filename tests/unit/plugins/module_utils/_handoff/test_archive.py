@@ -170,9 +170,10 @@ def test_code_in_an_archive_can_be_handed_on(bench: Bench, tmp_path: Path) -> No
     second.mkdir()
     program = (
         f"from pathlib import Path; import {ENTRY}, {CODE}._handoff.archive as a; "
+        f"from {CODE} import _trusted; _trusted.TOP = sys.argv[4]; "
         "a.CODE_FOLDER = Path(sys.argv[3]); a.install(Path(sys.argv[2]))"
     )
-    completed = bench.run(program, str(second), str(bench.kept))
+    completed = bench.run(program, str(second), str(bench.kept), str(tmp_path))
     assert completed.returncode == 0, completed.stderr
     with zipfile.ZipFile(second / "agent.zip") as bundle:
         assert bundle.read(ENTRY_FILE).decode("utf-8") == SOURCE

@@ -55,7 +55,8 @@ def test_the_certificate_has_a_new_p_256_key_and_can_sign_no_other(identity: Ide
 def test_only_the_owner_can_read_them_and_nothing_else_is_left(folder: Path) -> None:
     before = os.umask(0)
     try:
-        folder.mkdir(parents=True, mode=0o777)
+        folder.parent.mkdir(mode=0o755)
+        folder.mkdir(mode=0o777)
         identity = make_identity(folder, "redis", careless)
     finally:
         os.umask(before)
