@@ -134,21 +134,20 @@ def test_a_lock_and_its_folder_are_for_root_alone(tmp_path: Path) -> None:
 
 
 # Whoever has a file open for reading can lock it (flock(2)).
-HOLD = (
-    "import fcntl, os, sys, time; os.setuid(int(sys.argv[2])); d = os.open(sys.argv[1], os.O_RDONLY); "
-    "fcntl.flock(d, fcntl.LOCK_EX); print(flush=True); time.sleep(30)"
-)
+HOLD = """import fcntl, os, sys, time
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+os.setuid(65534)
+fcntl.flock(descriptor, fcntl.LOCK_EX)
+print(flush=True)
+time.sleep(30)
+"""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_a_lock_that_another_user_holds_is_waited_for_until_the_deadline_and_the_holder_named(tmp_path: Path) -> None:
-    # Of an earlier version, and opened before the folder was closed.
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
     path = tmp_path / "lock"
     path.write_text("1\n")
-    path.chmod(0o644)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(path), "65534"], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
         began = time.monotonic()
