@@ -14,8 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log import LOG_FOLDER
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import sync_folder
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrusted, make_folder
 
 OWN_FOLDERS: Sequence[Path] = tuple(
     map(Path, ("/var/lib/fleet.criu", "/var/lib/fleet.criu/handoffs", "/run/fleet.criu", "/var/log/fleet.criu"))
@@ -73,7 +75,7 @@ def _problem(folder: Path) -> str | None:
 
 def _try(folder: Path) -> str | None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         descriptor, path = tempfile.mkstemp(dir=str(folder), prefix=".try.")
         try:
             os.write(descriptor, _PIECE)
@@ -82,6 +84,9 @@ def _try(folder: Path) -> str | None:
             os.close(descriptor)
             os.unlink(path)
         sync_folder(folder)
+    except Untrusted as error:
+        # Logs have another place then.
+        return None if folder == LOG_FOLDER else error.message
     except OSError as error:
         return f"cannot be written: {error.strerror}"
     return None

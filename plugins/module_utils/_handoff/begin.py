@@ -39,9 +39,12 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
 from ansible_collections.fleet.criu.plugins.module_utils._own_folders import require_folders
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder
 
 LOCK = FOLDER / "begin.lock"
 
+# Whoever has it may be bringing broken handoffs to their end.
+_LOCK_SECONDS = 120.0
 # CRIU lets the tasks run on a moment after its agent has died.
 _PATIENCE = 2.0
 _POLL_SECONDS = 0.05
@@ -54,7 +57,7 @@ def beginning(asked: Asked, proc: Proc, runner: Runner) -> Iterator[None]:
     What was broken and can be ended without asking anybody is brought to its end before. Raises CriuError if the
     workload is held. Within it the caller makes its own journal.
     """
-    with locked(LOCK):
+    with locked(LOCK, _LOCK_SECONDS):
         view = _settled_view(asked, proc)
         if not view.held:
             for record in view.alone:
@@ -97,7 +100,7 @@ def _note(asked: Asked) -> Path:
     stat = Proc().stat(os.getpid())
     if stat is None:
         raise AssertionError
-    holding.AT_WORK.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(holding.AT_WORK)
     for path in holding.AT_WORK.glob("*.json"):
         if read_work(path) is None:
             path.unlink()
