@@ -61,6 +61,13 @@ def read_bytes(path: Path, most: int, follow: bool = False) -> bytes:
     return contents
 
 
+def read_tail(path: Path, most: int) -> bytes:
+    """The last so many bytes of an ordinary file, or all of a shorter one. Raises UnfitFile and OSError."""
+    with opened(path) as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - most))
+        return stream.read(most)
+
+
 def read_text(path: Path, most: int, follow: bool = False) -> str:
     """The same as text; what is no UTF-8 becomes surrogates. No line ends are changed."""
     return read_bytes(path, most, follow).decode("utf-8", "surrogateescape")

@@ -5,37 +5,56 @@
 
 Both ends show a certificate and accept exactly the one that they were given by the controller. Neither host names nor
 dates are checked: the certificate itself is what is known of the peer, and the clocks of two hosts may differ.
+
+The port is open to everybody. Whoever comes stands in a hall (hall.py) until it has knocked (knock.py); strangers get
+no further, cost neither a thread nor TLS, and when the hall is full the one who has waited longest goes. No option of
+the kernel for connections without data (TCP_DEFER_ACCEPT) is used: it would keep them where nobody can send them away.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import queue
+import random
 import secrets
 import select
+import selectors
 import socket
 import ssl
+import struct
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any, Callable, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import Identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost, why
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.hall import Hall, Refusals, neighbourhood
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.knock import LENGTH, Knocks
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import (
     MAXIMUM_HELLO,
     VERSION,
     Message,
     ProtocolError,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.port import PRIVILEGED, open_port
 
 # X509_V_FLAG_NO_CHECK_TIME of <openssl/x509_vfy.h>; Python has no name for it.
 _NO_CHECK_TIME = 0x200000
 
 _PAUSE = 0.1
-_BACKLOG = 64
 _LONGEST_REASON = 1000
+
+_AT_ONCE = 64
+_RESET = struct.pack("ii", 1, 0)
+
+# Seconds of the first attempt to get in; each one after it has twice as long.
+_FIRST_ATTEMPT = 0.5
+_SHORT_PAUSE = 0.02
+_PRIVILEGED_TRIES = 8
 
 
 class Refused(CriuError):
@@ -51,31 +70,45 @@ def connect(
     LinkLost if it cannot be reached or is not the one with that certificate, ProtocolError.
     """
     context, expected = _context(False, identity, peer_certificate)
+    knocks = Knocks(ssl.PEM_cert_to_DER_cert(identity.pem), expected)
     deadline = time.monotonic() + timeout
-    channel = _secured(address, port, context, expected, deadline)
-    try:
-        channel.send_until(hello, deadline)
-        answer = channel.receive_until(deadline, MAXIMUM_HELLO)
-        if answer.kind == "refused":
-            raise Refused(
-                f"The target {channel.peer} refused the connection: {answer.fields['reason']}.",
-                "See the target's log; make the target ready again and start the handoff again.",
-                {"peer": channel.peer},
-            )
-        if answer.kind != "welcome":
-            raise ProtocolError(f"the target answered hello with {answer.kind}")
-    except BaseException:
-        channel.close()
-        raise
-    return channel, answer
+    attempt = 0
+    while True:
+        channel = None
+        # The last but not the only chance of a privileged port: there may be a firewall that lets none through.
+        is_privileged = attempt % 2 == 0
+        until = min(deadline, time.monotonic() + _FIRST_ATTEMPT * 2 ** (attempt // 2))
+        try:
+            channel = _knocked(address, port, context, knocks, until, is_privileged)
+            channel.handshake(expected, min(deadline, time.monotonic() + _FIRST_ATTEMPT * 2 ** (attempt // 2)))
+            return channel, _greeted(channel, hello, deadline)
+        except BaseException as error:
+            if channel is not None:
+                channel.close()
+            if not _may_come_again(error, channel, is_privileged) or _is_over(deadline - _SHORT_PAUSE):
+                raise
+        time.sleep(_SHORT_PAUSE)
+        attempt += 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Stranger:
+    """A connection of which nothing is proved; `heard` is what it has said before TLS."""
+
+    connection: socket.socket
+    peer: str
+    neighbourhood: bytes
+    deadline: float
+    heard: bytearray
 
 
 class Listener:
-    """The target's open port. It takes connections until `close`, in threads of its own.
+    """The target's open port. It takes connections until `stop`, in threads of its own.
 
     `address` is numeric, IPv4 or IPv6 ("::" is both); port 0 is any free one, `port` says which. `welcome` gives the
-    fields of the welcome but the ticket; it and `log` are called in other threads, `log` in one at a time. A peer has
-    `seconds` for handshake and hello together, and only `places` peers can be at that at a time.
+    fields of the welcome but the ticket; it and `log` are called in other threads, `log` in one at a time, and of those
+    who are refused at most every `log_seconds`. A peer has `seconds` for knock, handshake and hello together. `hall`
+    strangers can be there at a time, and `places` of those who have knocked.
 
     The control connection is accepted once and never again. Its welcome holds a ticket, which every other connection
     must show with a number that was not used before. Raises CriuError if the port cannot be opened.
@@ -92,8 +125,11 @@ class Listener:
         log: Callable[[str], None],
         seconds: float = 5.0,
         places: int = 16,
+        hall: int = 256,
+        log_seconds: float = 1.0,
     ) -> None:
         self._context, self._expected = _context(True, identity, peer_certificate)
+        self._knocks = Knocks(self._expected, ssl.PEM_cert_to_DER_cert(identity.pem))
         self._handoff = handoff
         self._welcome = welcome
         self._write_log = log
@@ -103,14 +139,19 @@ class Listener:
         self._has_control = False
         self._numbers: set[int] = set()
         self._accepted: queue.Queue[tuple[Message, Channel]] = queue.Queue()
-        self._greeting: dict[threading.Thread, socket.socket] = {}
+        self._hall: Hall[_Stranger] = Hall(hall)
+        # Who has knocked, as long as it has not shown its certificate: from then on nobody takes its place.
+        self._unproven: Hall[_Stranger] = Hall(places)
+        self._greeting: dict[threading.Thread, _Stranger] = {}
+        self._refusals = Refusals(self._log, log_seconds)
         self._lock = threading.Lock()
-        self._log_lock = threading.Lock()
+        self._is_stopped = False
         self._is_closed = False
-        self._socket = _listening(address, port)
-        self.port = int(self._socket.getsockname()[1])
+        self._sockets = _opened(address, port)
+        self.port = int(self._sockets[0].getsockname()[1])
         self._wake, self._woken = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept_all, name="handoff listener", daemon=True)
+        self._selector = selectors.DefaultSelector()
+        self._thread = threading.Thread(target=self._work, name="handoff listener", daemon=True)
         self._thread.start()
 
     def accept(self, timeout: float) -> tuple[Message, Channel] | None:
@@ -120,69 +161,157 @@ class Listener:
         except queue.Empty:
             return None
 
-    def close(self) -> None:
-        """Take no more connections, and drop those that nobody has asked for by `accept`."""
+    def stop(self) -> None:
+        """Close the port. Those who were let in by then can still be had by `accept`. Harmless if it is closed."""
         with self._lock:
-            if self._is_closed:
+            if self._is_stopped:
                 return
-            self._is_closed = True
-            for connection in self._greeting.values():
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            self._is_stopped = True
+            self._turn_out(self._unproven.all())
         self._wake.close()
         self._thread.join()
         for thread in list(self._greeting):
             thread.join()
         self._woken.close()
-        self._socket.close()
+        self._refusals.finish()
+
+    def close(self) -> None:
+        """Take no more connections, and drop those that nobody has asked for by `accept`."""
+        with self._lock:
+            self._is_closed = True
+            self._turn_out(list(self._greeting.values()))
+        self.stop()
         while True:
             try:
                 self._accepted.get_nowait()[1].close()
             except queue.Empty:
                 return
 
-    def _accept_all(self) -> None:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        poll.register(self._woken, select.POLLIN)
-        while self._woken.fileno() not in [descriptor for descriptor, _event in poll.poll()]:
-            try:
-                connection, address = self._socket.accept()
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                # Mostly too many open files; trying again at once would only keep a processor busy.
-                self._log(f"a connection could not be taken: {why(error)}")
-                select.select([self._woken], [], [], _PAUSE)
-                continue
-            self._begin(connection, _text(address))
+    # The hall, in one thread.
 
-    def _begin(self, connection: socket.socket, peer: str) -> None:
-        deadline = time.monotonic() + self._seconds
-        thread = threading.Thread(target=self._greet, args=(connection, peer, deadline), name=peer, daemon=True)
+    def _work(self) -> None:
+        with self._selector as selector:
+            selector.register(self._woken, selectors.EVENT_READ)
+            for listening in self._sockets:
+                selector.register(listening, selectors.EVENT_READ)
+            while not self._is_stopped:
+                for key, _events in selector.select(self._seconds_of_rest()):
+                    if isinstance(key.data, _Stranger):
+                        self._hear_knock(key.data)
+                    elif key.fileobj in self._sockets:
+                        self._take_in(key.fileobj)
+                for stranger in self._hall.late(time.monotonic()):
+                    self._dismiss(stranger, "it did not answer in time")
+                self._refusals.tell(time.monotonic())
+            for stranger in self._hall.all():
+                self._dismiss(stranger)
+            for listening in self._sockets:
+                listening.close()
+
+    def _seconds_of_rest(self) -> float | None:
+        times = [time for time in (self._hall.next_late(), self._refusals.next_due()) if time is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _take_in(self, listening: Any) -> None:
+        for _turn in range(_AT_ONCE):
+            try:
+                connection, address = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._cannot_take(error)
+                return
+            connection.setblocking(False)
+            deadline = time.monotonic() + self._seconds
+            stranger = _Stranger(connection, _text(address), neighbourhood(address), deadline, bytearray())
+            leaves = self._hall.enter(stranger, stranger.neighbourhood, deadline)
+            if leaves is not None:
+                self._turn_away(leaves, "too many are at the door")
+            self._selector.register(connection, selectors.EVENT_READ, stranger)
+            self._hear_knock(stranger)
+
+    def _cannot_take(self, error: OSError) -> None:
+        # Mostly too many open files; trying again at once would only keep a processor busy.
+        self._refusals.note(f"a connection could not be taken: {why(error)}", time.monotonic())
+        longest = next(iter(self._hall.all()), None)
+        if longest is not None:
+            self._dismiss(longest, "too many are at the door")
+        else:
+            select.select([self._woken], [], [], _PAUSE)
+
+    def _hear_knock(self, stranger: _Stranger) -> None:
+        if stranger not in self._hall:
+            return  # it had to go while we were on our way to it
+        try:
+            heard = stranger.connection.recv(LENGTH - len(stranger.heard))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._dismiss(stranger, why(error))
+            return
+        if not heard:
+            self._dismiss(stranger, "it ended without a knock")
+            return
+        stranger.heard.extend(heard)
+        if len(stranger.heard) < LENGTH:
+            return
+        if not self._knocks.is_known(bytes(stranger.heard)):
+            self._dismiss(stranger, "it did not knock as the source does")
+            return
+        self._hall.leave(stranger)
+        self._selector.unregister(stranger.connection)
+        self._begin(stranger)
+
+    def _dismiss(self, stranger: _Stranger, reason: str = "") -> None:
+        self._hall.leave(stranger)
+        self._turn_away(stranger, reason)
+
+    def _turn_away(self, stranger: _Stranger, reason: str) -> None:
+        self._selector.unregister(stranger.connection)
+        # Nothing of it is to be kept by the kernel either.
+        with contextlib.suppress(OSError):
+            stranger.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        stranger.connection.close()
+        if reason:
+            self._refuse(stranger.peer, reason)
+
+    # Those who have knocked, each in a thread.
+
+    def _begin(self, stranger: _Stranger) -> None:
+        thread = threading.Thread(target=self._greet, args=(stranger,), name=stranger.peer, daemon=True)
         with self._lock:
-            has_place = len(self._greeting) < self._places and not self._is_closed
+            has_place = len(self._greeting) < 2 * self._places and not self._is_stopped
             if has_place:
-                self._greeting[thread] = connection
+                self._greeting[thread] = stranger
+                leaves = self._unproven.enter(stranger, stranger.neighbourhood, stranger.deadline)
+                self._turn_out([leaves] if leaves is not None else [])
         if not has_place:
-            connection.close()
-            self._log(f"{peer} was refused: too many are at the door")
+            stranger.connection.close()
+            self._refuse(stranger.peer, "too many are at the door")
             return
         try:
             thread.start()
         except RuntimeError as error:
             self._leave(thread)
-            connection.close()
-            self._log(f"{peer} was refused: {error}")
+            stranger.connection.close()
+            self._refuse(stranger.peer, str(error))
 
-    def _greet(self, connection: socket.socket, peer: str, deadline: float) -> None:
+    def _greet(self, stranger: _Stranger) -> None:
+        channel = None
         try:
-            channel = Channel(connection, self._context, True, peer)
-            channel.handshake(self._expected, deadline)
-            hello = self._hear(channel, deadline)
+            channel = Channel(stranger.connection, self._context, True, stranger.peer)
+            channel.handshake(self._expected, stranger.deadline)
+            with self._lock:
+                stays = self._unproven.leave(stranger)
+            if not stays:
+                raise LinkLost("Too many are at the door.")
+            hello = self._hear(channel, stranger.deadline)
         except Exception as error:  # whatever it is, nobody else may be kept out by it
-            connection.close()
-            self._log(f"{peer} was refused: {_reason(error)}")
+            if channel is not None:
+                # Who is cut off without an end comes again, because it had to go for somebody else.
+                channel.end_at_once()
+            stranger.connection.close()
+            self._refuse(stranger.peer, _reason(error))
         else:
             self._hand_over(hello, channel)
         finally:
@@ -197,7 +326,13 @@ class Listener:
 
     def _leave(self, thread: threading.Thread) -> None:
         with self._lock:
-            del self._greeting[thread]
+            self._unproven.leave(self._greeting.pop(thread))
+
+    def _turn_out(self, strangers: list[_Stranger]) -> None:
+        # Its thread notices, and leaves.
+        for stranger in strangers:
+            with contextlib.suppress(OSError):
+                stranger.connection.shutdown(socket.SHUT_RDWR)
 
     def _hear(self, channel: Channel, deadline: float) -> Message:
         """The peer's hello, answered with a welcome; raises what is wrong with it, after the peer was told."""
@@ -235,36 +370,72 @@ class Listener:
                 raise ProtocolError(f"the number {said['number']} was used already")
             self._numbers.add(said["number"])
 
+    def _refuse(self, peer: str, reason: str) -> None:
+        self._refusals.note(f"{peer} was refused: {reason}", time.monotonic())
+
     def _log(self, text: str) -> None:
         # A full disk must not keep the true peer out.
-        with self._log_lock, contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):
             self._write_log(text)
 
 
-def _secured(address: str, port: int, context: ssl.SSLContext, expected: bytes, deadline: float) -> Channel:
-    """A connection to the one with the expected certificate, to whom nothing was said yet.
+class _Unreachable(LinkLost):
+    """There is nobody, or no way."""
 
-    Tried again until the deadline while the target closes the connection at once: all its places are taken then.
-    """
-    while True:
-        try:
-            connection = socket.create_connection((address, port), max(0.001, deadline - time.monotonic()))
-        except (OSError, OverflowError) as error:
-            raise LinkLost(
-                f"The target {_text((address, port))} cannot be reached: {why(error)}.",
-                "Check the address, that the port is open in the target's firewall, and that the target is ready.",
-                {"peer": _text((address, port))},
-            ) from error
-        channel = Channel(connection, context, False, _text((address, port)))
-        try:
-            channel.handshake(expected, deadline)
-            return channel
-        except BaseException as error:
-            channel.close()
-            closed_at_once = isinstance(error, LinkLost) and not channel.has_heard
-            if not closed_at_once or time.monotonic() + _PAUSE > deadline:
-                raise
-            time.sleep(_PAUSE)
+
+def _may_come_again(error: BaseException, channel: Channel | None, is_privileged: bool) -> bool:
+    # Who had to go for somebody else is cut off, or hears nothing if the kernel had no place. Who is refused is told.
+    if isinstance(error, _Unreachable):
+        return is_privileged
+    return isinstance(error, LinkLost) and (channel is None or channel.was_cut or channel.is_late)
+
+
+def _knocked(
+    address: str, port: int, context: ssl.SSLContext, knocks: Knocks, until: float, is_privileged: bool
+) -> Channel:
+    """A connection on which we have knocked. Raises LinkLost if there is none before that time."""
+    peer = _text((address, port))
+    try:
+        connection = _connection(address, port, max(0.001, until - time.monotonic()), is_privileged)
+        # A new connection takes as much without waiting.
+        connection.sendall(knocks.new())
+    except (OSError, OverflowError) as error:
+        kind = LinkLost if isinstance(error, (socket.timeout, ConnectionResetError)) else _Unreachable
+        raise kind(
+            f"The target {peer} cannot be reached: {why(error)}.",
+            "Check the address, that the port is open in the target's firewall, and that the target is ready.",
+            {"peer": peer},
+        ) from error
+    return Channel(connection, context, False, peer)
+
+
+def _connection(address: str, port: int, timeout: float, is_privileged: bool) -> socket.socket:
+    if is_privileged:
+        for number in random.sample(PRIVILEGED, _PRIVILEGED_TRIES):
+            try:
+                return socket.create_connection((address, port), timeout, ("", number))
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+                    raise
+    return socket.create_connection((address, port), timeout)
+
+
+def _greeted(channel: Channel, hello: Message, deadline: float) -> Message:
+    channel.send_until(hello, deadline)
+    answer = channel.receive_until(deadline, MAXIMUM_HELLO)
+    if answer.kind == "refused":
+        raise Refused(
+            f"The target {channel.peer} refused the connection: {answer.fields['reason']}.",
+            "See the target's log; make the target ready again and start the handoff again.",
+            {"peer": channel.peer},
+        )
+    if answer.kind != "welcome":
+        raise ProtocolError(f"the target answered hello with {answer.kind}")
+    return answer
+
+
+def _is_over(deadline: float) -> bool:
+    return time.monotonic() >= deadline
 
 
 def _context(server_side: bool, identity: Identity, peer_certificate: str) -> tuple[ssl.SSLContext, bytes]:
@@ -295,29 +466,15 @@ def _context(server_side: bool, identity: Identity, peer_certificate: str) -> tu
     return context, expected
 
 
-def _listening(address: str, port: int) -> socket.socket:
+def _opened(address: str, port: int) -> list[socket.socket]:
     try:
-        family, kind, protocol, _name, place = socket.getaddrinfo(
-            address, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )[0]
-        opened = socket.socket(family, kind, protocol)
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
-            opened.bind((place[0], port, *place[2:]))
-            opened.listen(_BACKLOG)
-            opened.setblocking(False)
-        except BaseException:
-            opened.close()
-            raise
+        return open_port(address, port)
     except (OSError, OverflowError) as error:
         raise CriuError(
             f"The port {_text((address, port))} cannot be opened: {why(error)}.",
             "Give an address that this host has, and a port that is free.",
             {"address": address, "port": port},
         ) from error
-    return opened
 
 
 def _text(address: tuple[Any, ...]) -> str:

@@ -30,6 +30,7 @@ from typing import IO, Any, Callable, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import locked, read_json
+from ansible_collections.fleet.criu.plugins.module_utils._foreign import read_tail
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import has_systemd
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
@@ -68,6 +69,8 @@ _SWITCH_SECONDS = 0.0005
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_BUFFERS = 32 << 20
 _LOG_TAIL = 2000
+_LARGEST_LOG = 1 << 20
+_LONGEST_ENTRY = 64 << 10
 
 
 def start(folder: Path, entry: str, unit: str | None, properties: Sequence[str], runner: Runner) -> None:
@@ -118,6 +121,8 @@ class Report:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._log_lock = threading.Lock()
+        self._log_is_full = False
         self._fields: dict[str, Any] = {}
         self._written: float | None = None
 
@@ -136,15 +141,25 @@ class Report:
         _write(self._folder / RESULT, result)
 
     def log(self, text: str) -> None:
-        """Add lines to the log, each with the time in UTC."""
+        """Add lines to the log, each with the time in UTC. When it is 1 MiB long it says so, and gets no more."""
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        lines = "".join(f"{now} {line}\n" for line in text.splitlines())
+        lines = "".join(f"{now} {line}\n" for line in text[:_LONGEST_ENTRY].splitlines())
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._folder / LOG, flags, 0o600)
-        try:
-            os.write(descriptor, lines.encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(descriptor)
+        with self._log_lock:
+            descriptor = os.open(self._folder / LOG, flags, 0o600)
+            try:
+                self._append(descriptor, lines.encode("utf-8", "surrogateescape"), now)
+            finally:
+                os.close(descriptor)
+
+    def _append(self, descriptor: int, lines: bytes, now: str) -> None:
+        if self._log_is_full:
+            return
+        # It lies in memory, and who writes most into it may be a stranger.
+        if os.fstat(descriptor).st_size + len(lines) > _LARGEST_LOG:
+            self._log_is_full = True
+            lines = f"{now} The log ends here, because it is {_LARGEST_LOG >> 20} MiB long.\n".encode("ascii")
+        os.write(descriptor, lines)
 
 
 def follow(folder: Path, seconds: float) -> dict[str, Any]:
@@ -249,8 +264,8 @@ def _wait_for_start(folder: Path, unit: str | None, runner: Runner) -> None:
 
 def _last_words(folder: Path, unit: str | None, runner: Runner) -> str:
     try:
-        said = (folder / LOG).read_bytes().decode("utf-8", "replace").strip()[-_LOG_TAIL:]
-    except OSError:
+        said = read_tail(folder / LOG, 4 * _LOG_TAIL).decode("utf-8", "replace").strip()[-_LOG_TAIL:]
+    except (OSError, ValueError):
         said = ""
     if said or unit is None:
         return said

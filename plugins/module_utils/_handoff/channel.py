@@ -62,8 +62,10 @@ class Channel:
         self._plain = bytearray()
         self._unsent = memoryview(b"")
         self._peer_ended = False
-        # Whether anything has come from the peer.
-        self.has_heard = False
+        # Whether the peer's end of the connection is gone, without a word in TLS.
+        self.was_cut = False
+        # Whether the peer had not said by the deadline what it had to.
+        self.is_late = False
 
     def handshake(self, expected: bytes, deadline: float) -> None:
         """Agree with the peer and compare its certificate with the expected one (DER).
@@ -165,6 +167,13 @@ class Channel:
         self._end_outgoing()
         self._flush()
 
+    def end_at_once(self) -> None:
+        """Tell the peer that nothing more comes, if that needs no waiting and the handshake is over."""
+        with contextlib.suppress(LinkLost, ssl.SSLError, ValueError):
+            if self._tls.version() is not None and not self.was_cut:
+                self._end_outgoing()
+                self._push()
+
     def close(self) -> None:
         """Drop the connection. Without `finish` before it, the peer will take it for a broken one."""
         self._socket.close()
@@ -246,10 +255,11 @@ class Channel:
         except BlockingIOError:
             return False
         except OSError as error:
+            self.was_cut = True
             raise self._lost(why(error)) from error
         if count == 0:
+            self.was_cut = True
             raise self._lost("it was cut without the peer's having ended it")
-        self.has_heard = True
         self._incoming.write(self._buffer[:count])
         return True
 
@@ -264,6 +274,7 @@ class Channel:
         except BlockingIOError:
             return False
         except OSError as error:
+            self.was_cut = True
             raise self._lost(why(error)) from error
         self._unsent = self._unsent[count:]
         return True
@@ -281,6 +292,7 @@ class Channel:
         left = deadline - time.monotonic()
         # Not even for what is there already: a peer that trickles would never be late.
         if left <= 0:
+            self.is_late = True
             raise self._lost(_TOO_LATE)
         self._wait_for_any([(self._socket.fileno(), event)], left)
 
@@ -292,6 +304,7 @@ class Channel:
         for descriptor, event in events.items():
             poll.register(descriptor, event)
         if not poll.poll(timeout * 1000):
+            self.is_late = True
             raise self._lost(_TOO_LATE)
 
     def _lost(self, why: str) -> LinkLost:

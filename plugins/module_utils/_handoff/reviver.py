@@ -38,6 +38,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import i
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, given_answer
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._foreign import read_tail
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import (
     LOG,
     Report,
@@ -196,8 +197,8 @@ def _after_death(
 
 def _tail(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8", "replace")[-_LOG_TAIL:]
-    except FileNotFoundError:
+        return read_tail(path, 4 * _LOG_TAIL).decode("utf-8", "replace")[-_LOG_TAIL:]
+    except (OSError, ValueError):
         return ""
 
 

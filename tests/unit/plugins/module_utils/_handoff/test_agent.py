@@ -259,6 +259,19 @@ def test_each_line_of_the_log_has_its_time(tmp_path: Path) -> None:
     assert mode(tmp_path / "agent.log") == 0o600
 
 
+def test_the_log_stays_small_and_says_where_it_ends(tmp_path: Path) -> None:
+    report = Report(tmp_path)
+    report.log("x" * 10_000_000)
+    assert (tmp_path / "agent.log").stat().st_size < 100_000
+    for number in range(30_000):
+        report.log(f"{number} {'x' * 60}")
+    Report(tmp_path).log("y" * 1000)
+    text = (tmp_path / "agent.log").read_text("utf-8")
+    assert len(text) <= (1 << 20) + 1000
+    assert text.splitlines()[-1].endswith("The log ends here, because it is 1 MiB long.")
+    assert "y" * 1000 not in text
+
+
 @contextlib.contextmanager
 def process(program: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process in the place of an agent, which says that it is ready."""
