@@ -189,6 +189,13 @@ class Engine(ABC):
         """The environment that makes CRIU get `given`; files that are needed for it go into `folder`."""
         return given
 
+    def criu_lines(self, configuration: Mapping[str, Any]) -> list[str]:
+        """What CRIU must be told besides, and the engine does not: lines of a configuration file, see criu(8).
+
+        `configuration` is what `configuration` gave; the lines are for its dump and its restore.
+        """
+        return []
+
     def folders(self, name: str) -> dict[str, str]:
         """Where this host has what `copies` names, once the engine asks for CRIU."""
         return {}

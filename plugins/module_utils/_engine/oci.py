@@ -46,6 +46,9 @@ _SYSTEMD = "systemd_cgroup"
 # OCI runtime specification, section Mounts: a bind has one of these options or is of this type.
 _BIND_OPTIONS = frozenset({"bind", "rbind"})
 
+# OCI runtime specification, section Default Devices: those that every container has.
+_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
+
 # The annotations by which higher engines mark what is theirs.
 _OWNERS = {"io.container.manager": "", "io.kubernetes.cri.container-type": "containerd", "io.kubernetes.cri-o": "cri-o"}
 
@@ -104,7 +107,7 @@ class OciRuntime(Engine):
     def own_mountpoints(self, container: Container) -> frozenset[str]:
         configuration = self._configuration_of(container)
         made = [mount["destination"] for mount in configuration.get("mounts") or [] if not _is_bind(mount)]
-        return frozenset([*made, *hidden_paths(configuration)])
+        return frozenset([*made, *hidden_paths(configuration), *bound_devices(configuration)])
 
     def problems(self, container: Container) -> list[str]:
         found = []
@@ -246,6 +249,14 @@ def hidden_paths(configuration: Mapping[str, Any]) -> list[str]:
     """What a runtime covers or makes read-only, with mounts that are in no list of mounts."""
     linux = configuration.get("linux") or {}
     return [*(linux.get("maskedPaths") or []), *(linux.get("readonlyPaths") or [])]
+
+
+def bound_devices(configuration: Mapping[str, Any]) -> list[str]:
+    """Where a runtime binds devices of the host: in a user namespace, because no device can be made there."""
+    linux = configuration.get("linux") or {}
+    if not any(namespace.get("type") == "user" for namespace in linux.get("namespaces") or []):
+        return []
+    return [*_DEVICES, *(device["path"] for device in linux.get("devices") or [] if device.get("path"))]
 
 
 def remapped(configuration: Mapping[str, Any], sources: Mapping[str, str], root: str | None) -> dict[str, Any]:

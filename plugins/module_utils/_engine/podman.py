@@ -32,7 +32,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.base import (
     not_running,
     require_passed_on,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._engine.oci import hidden_paths, remapped
+from ansible_collections.fleet.criu.plugins.module_utils._engine.crun import Crun, external_devices
+from ansible_collections.fleet.criu.plugins.module_utils._engine.oci import bound_devices, hidden_paths, remapped
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
@@ -120,7 +121,7 @@ class Podman(Engine):
         made = [
             mount["destination"] for mount in specification.get("mounts") or [] if mount["destination"] not in bound
         ]
-        return frozenset(["/", *made, *hidden_paths(specification)])
+        return frozenset(["/", *made, *hidden_paths(specification), *bound_devices(specification)])
 
     def problems(self, container: Container) -> list[str]:
         if container.state != RUNNING:
@@ -208,6 +209,10 @@ class Podman(Engine):
         _write_archive(archive, configuration, remapped(configuration[_SPECIFICATION], sources, None), arrival.images)
         argv = ["podman", "container", "restore", "--import", str(archive), "--ignore-volumes", "--ignore-rootfs"]
         return Command([*argv, *_flags(arrival.options)])
+
+    def criu_lines(self, configuration: Mapping[str, Any]) -> list[str]:
+        is_crun_s = os.path.basename(str(configuration[_CONFIGURATION].get("runtime"))) == Crun.name
+        return external_devices(configuration[_SPECIFICATION]) if is_crun_s else []
 
     def environment(self, given: Mapping[str, str], folder: Path) -> Mapping[str, str]:
         # Podman starts the runtime through conmon, which gets a PATH of its own; see containers.conf(5).

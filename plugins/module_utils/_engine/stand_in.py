@@ -39,17 +39,17 @@ main({criu!r}, {configuration!r}, {stages!r})
 
 
 def make_stand_in(
-    folder: Path, criu: str, action: str, options: Options, stages: Path | None = None
+    folder: Path, criu: str, action: str, options: Options, stages: Path | None = None, further: Sequence[str] = ()
 ) -> Mapping[str, str]:
     """Put a stand-in into an empty or missing folder, which must be on a file system that allows to execute.
 
     `criu` is the real one and `action` the action script; those of the options that engines know nothing of are given
-    to CRIU too. With the folder of `Stages`, CRIU begins when it was answered at the stage `READY` of it. Gives the
-    environment for the engine.
+    to CRIU too, and so are `further` lines of its configuration. With the folder of `Stages`, CRIU begins when it was
+    answered at the stage `READY` of it. Gives the environment for the engine.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     configuration = folder / "criu.conf"
-    lines = [f"action-script {_quoted(action)}", *_lines(options)]
+    lines = [f"action-script {_quoted(action)}", *_lines(options), *further]
     configuration.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     script = folder / "criu"
     script.write_text(

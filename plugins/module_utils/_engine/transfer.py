@@ -86,7 +86,7 @@ class Leaving:
         """What dumps the container and asks at the stages; if it `waits`, at `stand_in.READY` before CRIU begins."""
         require_scripts(criu)
         command = self.engine.checkpoint(self.container, images, options, leave_running)
-        return _with_stand_in(self.engine, command, criu, options, stages, waits)
+        return _with_stand_in(self.engine, self.configuration(), command, criu, options, stages, waits)
 
     def remove(self) -> None:
         """Remove what the engine still has of it, now that it lives elsewhere."""
@@ -123,7 +123,8 @@ class Arriving:
         self._require_free_name()
         self._has_begun = True
         arrival = Arrival(self._workload, self.name, configuration, self._sources, images, root, options)
-        return _with_stand_in(self.engine, self.engine.restore(arrival), criu, options, stages, waits)
+        command = self.engine.restore(arrival)
+        return _with_stand_in(self.engine, configuration, command, criu, options, stages, waits)
 
     def maker(self, images: Path, root: str, criu: Criu) -> MakeCommand:
         """What makes the command for an image set that is complete; the configuration lies in it."""
@@ -198,8 +199,21 @@ def require_scripts(criu: Criu) -> None:
 
 
 def _with_stand_in(
-    engine: Engine, command: Command, criu: Criu, options: Options, stages: Stages, waits: bool
+    engine: Engine,
+    configuration: Mapping[str, Any],
+    command: Command,
+    criu: Criu,
+    options: Options,
+    stages: Stages,
+    waits: bool,
 ) -> Command:
     folder = Path(stages.script).parent / _STAND_IN
-    environment = make_stand_in(folder, criu.path, stages.script, options, stages.folder if waits else None)
+    environment = make_stand_in(
+        folder,
+        criu.path,
+        stages.script,
+        options,
+        stages.folder if waits else None,
+        engine.criu_lines(configuration),
+    )
     return replace(command, environment={**command.environment, **engine.environment(environment, folder)})

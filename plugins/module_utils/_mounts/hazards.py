@@ -11,10 +11,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import Callable, Iterable, Mapping, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import ERROR, IGNORE, SYNC, WARNING, Entry, Gap
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.groups import Split, find_splits
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
+    ERROR,
+    IGNORE,
+    SYNC,
+    WARNING,
+    Entry,
+    Gap,
+    Mount,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL
@@ -42,8 +51,8 @@ SEVERITIES: Mapping[str, str] = {
 _FLAGS = ("nosuid", "nodev", "noexec")
 
 
-def find_hazards(entries: Sequence[Entry], target: HostMounts) -> list[Gap]:
-    """Every hazard of a plan, given what is mounted on the target."""
+def find_hazards(entries: Sequence[Entry], target: HostMounts, mounts: Sequence[Mount] = ()) -> list[Gap]:
+    """Every hazard of a plan, given what is mounted on the target. `mounts` are all mounts of the workload."""
     # A device is mounted anew, so what its own path is mounted with says nothing.
     entries = [entry for entry in entries if entry.device is None]
     external = [entry for entry in entries if entry.mount.kind == EXTERNAL]
@@ -57,6 +66,11 @@ def find_hazards(entries: Sequence[Entry], target: HostMounts) -> list[Gap]:
         found.extend(_sharing_turns_internal(entry) if entry.mount.kind == EXTERNAL else ())
     found.extend(_one_path_for_two_keys(external))
     found.extend(_splits(external, {identity: row.device for identity, row in there.items() if row is not None}))
+    told = {gap.mountpoint for gap in found if gap.code == SHARING_GROUP_SPLIT}
+    for split in find_splits(entries, mounts, target):
+        # What is on two superblocks is told for the whole group already.
+        if not told.issuperset(mount.mountpoint for mount in split.mounts):
+            found.extend(_apart(split))
     return found
 
 
@@ -172,6 +186,12 @@ def _splits(entries: Sequence[Entry], devices: Mapping[int, str]) -> list[Gap]:
                 if entry.mount.mountpoint not in in_sharing_group and entry.data != SYNC
             )
     return found
+
+
+def _apart(split: Split) -> Iterator[Gap]:
+    names = " and ".join(mount.mountpoint for mount in split.mounts)
+    for mount in split.mounts:
+        yield Gap(SHARING_GROUP_SPLIT, mount.mountpoint, f"{names} {split.reason}", split.remedy)
 
 
 def _split(code: str, entry: Entry, group: Sequence[Entry], what: str, effect: str) -> Gap:

@@ -48,7 +48,7 @@ def mount_map(parameters: Mapping[str, Any]) -> dict[str, Any]:
     found = [
         *plan.gaps,
         *check_plan(plan, mounts, lambda path: _may_replace(path, workload, parameters)),
-        *find_hazards(plan.entries, HostMounts(parse(Proc().mountinfo("self")))),
+        *find_hazards(plan.entries, HostMounts(parse(Proc().mountinfo("self"))), mounts),
     ]
     plan = replace(plan, gaps=with_severities(found, parameters.get("severities") or {}))
     errors = [gap for gap in plan.gaps if gap.severity == ERROR]

@@ -209,6 +209,28 @@ def test_its_own_mounts_are_all_that_are_no_binds_and_what_it_hides(bench: Bench
     assert bench.engine.own_mountpoints(bench.web()) == {"/proc", "/tmp", "/proc/kcore", "/proc/sys"}
 
 
+DEVICES = [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
+IN_USER_NAMESPACE = {
+    "namespaces": [{"type": "pid"}, {"type": "user"}],
+    "devices": [{"path": "/dev/fuse", "type": "c"}, {"path": "/dev/a b", "type": "c"}],
+}
+
+
+def test_in_a_user_namespace_its_own_are_the_devices_too(bench: Bench) -> None:
+    before = bench.engine.own_mountpoints(bench.web())
+    bench.configure(changed(**IN_USER_NAMESPACE))
+    assert bench.engine.own_mountpoints(bench.web()) == {*before, *DEVICES, "/dev/fuse", "/dev/a b"}
+    bench.configure(changed(**{**IN_USER_NAMESPACE, "namespaces": [{"type": "pid"}]}))
+    assert bench.engine.own_mountpoints(bench.web()) == before
+
+
+def test_criu_is_told_of_devices_by_us_where_the_engine_does_not(bench: Bench) -> None:
+    lines = bench.engine.criu_lines({"config.json": changed(**IN_USER_NAMESPACE)})
+    told = [f"external mnt[{path}]:{path}" for path in [*DEVICES, "/dev/fuse"]]
+    assert lines == (told if isinstance(bench.engine, Crun) else [])
+    assert bench.engine.criu_lines({"config.json": CONFIGURATION}) == []
+
+
 def test_a_bundle_without_mounts_has_none_of_its_own(bench: Bench) -> None:
     bench.configure({"process": {}, "mounts": None, "linux": None})
     assert bench.engine.own_mountpoints(bench.web()) == set()

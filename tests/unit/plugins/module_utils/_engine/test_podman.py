@@ -220,6 +220,18 @@ def test_its_own_mounts_are_all_but_what_a_user_has_bound(bench: Bench) -> None:
     }
 
 
+@pytest.mark.parametrize(("runtime", "told"), [("crun", 6), ("/usr/bin/crun", 6), ("runc", 0), (None, 0)])
+def test_criu_is_told_of_the_devices_in_a_user_namespace_if_the_runtime_does_not(
+    bench: Bench, runtime: str | None, told: int
+) -> None:
+    specification = {**bench.specification, "linux": {"namespaces": [{"type": "user"}]}}
+    lines = bench.engine.criu_lines({"config.dump": {"runtime": runtime}, "spec.dump": specification})
+    assert len(lines) == told
+    bench.specification = specification
+    bench.write_specification()
+    assert "/dev/null" in bench.engine.own_mountpoints(bench.web())
+
+
 # What stands against it
 
 

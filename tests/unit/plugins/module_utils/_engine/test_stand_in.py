@@ -223,6 +223,11 @@ def test_criu_is_given_our_script_and_what_engines_know_nothing_of(tmp_path: Pat
     ]
 
 
+def test_criu_is_given_what_else_it_must_know(tmp_path: Path) -> None:
+    make_stand_in(tmp_path / "made", "/usr/sbin/criu", "/run/action", Options(), None, ["external mnt[/a]:/a"])
+    assert (tmp_path / "made" / "criu.conf").read_text() == "action-script /run/action\nexternal mnt[/a]:/a\n"
+
+
 def test_what_was_not_asked_for_is_left_to_criu(bench: Bench) -> None:
     assert (bench.stand_in / "criu.conf").read_text() == "action-script /run/action\n"
 

@@ -156,6 +156,20 @@ def test_criu_runs_scripts_for_engines_since_3_19(number: tuple[int, ...]) -> No
     require_scripts(Criu("/usr/sbin/criu", "x", number))
 
 
+def test_an_engine_may_leave_it_to_us_what_criu_must_know(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        FakeEngine, "criu_lines", lambda engine, configuration: [f"enable-fs {sorted(configuration)[0]}"]
+    )
+    line = f"enable-fs {sorted(CONFIGURATION)[0]}"
+    configuration = Path(bench.stages.script).parent / "stand-in" / "criu.conf"
+    bench.arrive(bench.arriving())
+    assert configuration.read_text().splitlines()[-1] == line
+    configuration.unlink()
+    bench.put()
+    bench.leaving().command(bench.images, Options(), NEW, bench.stages, waits=True)
+    assert configuration.read_text().splitlines()[-1] == line
+
+
 # At the target
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 import pytest
 
@@ -92,6 +92,115 @@ def test_one_path_for_the_same_folder_at_two_places_is_right() -> None:
 def test_a_sharing_group_on_two_superblocks() -> None:
     found = codes(entry("/a", "/srv", shared=3), entry("/b", "/ro/b", shared=3, mount_options=("ro",)))
     assert found == [("sharing_group_split", "/a"), ("sharing_group_split", "/b")]
+
+
+# One file system, seen at several places of the target.
+GROUPS = HostMounts(
+    parse(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "2 1 8:2 / /whole rw shared:7 - ext4 /dev/sdb rw\n"
+        "3 1 8:2 /x /x rw shared:8 - ext4 /dev/sdb rw\n"
+        "4 1 8:2 / /peer rw shared:7 - ext4 /dev/sdb rw\n"
+        "5 1 8:2 / /other rw shared:9 - ext4 /dev/sdb rw\n"
+        "6 1 8:2 /y /y rw shared:7 - ext4 /dev/sdb rw\n"
+        "7 1 8:3 / /third rw shared:11 - ext4 /dev/sdc rw\n"
+    )
+)
+
+
+def split(*given: Entry, inside: Sequence[Mount] = ()) -> list[str]:
+    """The mountpoints that are told to come apart."""
+    mounts = [*(each.mount for each in given), *inside]
+    gaps = find_hazards(list(given), GROUPS, mounts)
+    return sorted({gap.mountpoint for gap in gaps if gap.code == "sharing_group_split"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_split"),
+    [
+        ("/whole/a", "/whole/b", False),
+        ("/whole/a", "/peer/b", False),  # a peer that shows as much
+        ("/whole/a", "/x/b", True),
+        ("/x/a", "/x/b", False),
+        ("/whole/a", "/other/b", True),  # what is mounted there later comes to one of them alone
+        ("/whole/a", "/y/b", True),  # a peer that shows less
+        ("/whole/a", "/third/b", True),
+    ],
+)
+def test_slaves_of_one_mount_need_one_mount_of_the_target(one: str, other: str, is_split: bool) -> None:
+    given = entry("/a", one, root="/srv/a", master=3), entry("/b", other, root="/srv/b", master=3)
+    assert split(*given) == (["/a", "/b"] if is_split else [])
+    assert split(*given[::-1]) == (["/a", "/b"] if is_split else [])
+
+
+def test_slaves_that_share_among_each_other_need_one_mount_too() -> None:
+    given = entry("/a", "/whole/a", root="/srv", master=3), entry("/b", "/x/b", root="/srv/b", master=3, shared=9)
+    assert split(*given) == ["/a", "/b"]
+
+
+def test_slaves_of_different_mounts_need_no_common_one() -> None:
+    assert split(entry("/a", "/whole/a", master=3), entry("/b", "/x/b", master=4)) == []
+
+
+@pytest.mark.parametrize("sharing", [{"master": 3}, {"shared": 3}])
+@pytest.mark.parametrize(
+    ("inner", "is_split"),
+    [("/whole/a/in", False), ("/whole/a/deep/er", False), ("/whole/b", True), ("/whole/a", False)],
+)
+def test_what_lies_inside_another_of_its_group_must_do_so_at_the_target(
+    sharing: dict[str, int], inner: str, is_split: bool
+) -> None:
+    given = entry("/a", "/whole/a", root="/srv/a", **sharing), entry("/b", inner, root="/srv/a/in", **sharing)
+    assert split(*given) == (["/a", "/b"] if is_split else [])
+
+
+def test_the_remedy_is_the_path_at_which_it_works() -> None:
+    given = [entry("/a", "/whole/a", root="/srv/a", shared=3), entry("/b", "/whole/b", root="/srv/a/in", shared=3)]
+    gaps = [gap for gap in find_hazards(given, GROUPS) if gap.code == "sharing_group_split"]
+    assert {gap.remedy for gap in gaps} == {
+        "Write in criu_mount_rules of the target: {mountpoint: '/b', source: /whole/a/in}"
+    }
+
+
+@pytest.mark.parametrize(("other", "is_split"), [("/whole/a", False), ("/peer/a", False), ("/whole/a/b", True)])
+def test_one_folder_in_two_places_of_a_group_stays_one(other: str, is_split: bool) -> None:
+    given = entry("/a", "/whole/a", root="/srv", shared=3), entry("/b", other, root="/srv", shared=3)
+    assert split(*given) == (["/a", "/b"] if is_split else [])
+
+
+def test_shared_mounts_of_which_none_holds_the_other_cannot_be_restored() -> None:
+    given = entry("/a", "/whole/a", root="/srv/a", shared=3), entry("/b", "/whole/b", root="/srv/b", shared=3)
+    assert split(*given) == ["/a", "/b"]
+    holder = entry("/c", "/whole", root="/srv", shared=3)
+    assert split(*given, holder) == []
+
+
+def test_a_slave_of_a_mount_inside_must_lie_in_it() -> None:
+    master = entry("/a", "/whole/a", root="/srv/a", shared=3)
+    assert split(master, entry("/b", "/whole/a/b", root="/srv/a/b", master=3)) == []
+    assert split(master, entry("/b", "/whole/b", root="/srv/a/b", master=3)) == ["/a", "/b"]
+
+
+def test_the_root_and_what_is_bound_from_inside_it_go_together() -> None:
+    root = entry("/", "/whole/r", kind="root", root="/srv/r", master=3)
+    bind = entry("/b", "", kind="internal", root="/srv/r/b", master=3).mount
+    own = entry("/t", "", kind="internal", root="/", fstype="tmpfs", minor=9, shared=5).mount
+    assert split(root, inside=[bind, own, own]) == []
+    assert split(root, entry("/a", "/x/a", root="/srv/a", master=3), inside=[own]) == ["/", "/a"]
+
+
+def test_a_slave_inside_a_slave_root_must_not_be_the_last_of_those_from_outside() -> None:
+    root = entry("/", "/whole/r", kind="root", root="/srv/r", master=3)
+    bind = entry("/b", "", kind="internal", root="/srv/r/b", master=3).mount
+    outer = entry("/a", "/whole/a", root="/srv/a", master=3)
+
+    def told(*mounts: Mount) -> set[str]:
+        gaps = find_hazards([root, outer], GROUPS, mounts)
+        return {gap.mountpoint for gap in gaps if gap.code == "sharing_group_split"}
+
+    assert told(root.mount, outer.mount, bind) == {"/a", "/b"}
+    assert told(root.mount, bind, outer.mount) == set()
+    assert told(root.mount, outer.mount) == set()
 
 
 def test_one_superblock_on_two() -> None:
