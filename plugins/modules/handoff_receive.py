@@ -64,8 +64,9 @@ options:
     required: true
   images:
     description:
-      - The folder for the images. On a file system in memory, such as C(/dev/shm), the workload is frozen for a shorter
-        time.
+      - The folder for the images. In memory, which is below C(/run/fleet.criu/images), the workload is frozen for a
+        shorter time.
+      - It must be in a folder that only root may write, with all of its parents.
       - With O(transport=shared) it is where the source writes them, as this host calls it.
     type: path
     required: true
@@ -204,7 +205,7 @@ EXAMPLES = r"""
     source: node1
     target: node2
     certificate: "{{ sender.certificate }}"
-    images: /dev/shm/fleet.criu/redis-20260101T020000
+    images: /run/fleet.criu/images/redis-20260101T020000
     root: "{{ map.root }}"
     mount_map: "{{ map.restore_map }}"
     folders: "{{ map.folders }}"

@@ -25,10 +25,10 @@ description:
   - V(cgroups) - both have the layout v1, v2 or hybrid; a warning if O(manage_cgroups) leaves cgroups alone.
   - V(network_lock) - both can lock the network in the same way, if the workload has a network namespace of its own or
     connections.
-  - V(disk_space) - the images fit into O(images). A source that sends them while CRIU writes them keeps none; leave
-    O(images) out there.
-  - V(memory) - the target has the memory, twice if O(images) is in memory (C(/dev/shm)), because restored memory and
-    images are there at the same time; a warning if it takes swap.
+  - V(disk_space) - the images fit into O(images), which nobody but root may write, nor any folder above it. A source
+    that sends them while CRIU writes them keeps none; leave O(images) out there.
+  - V(memory) - the target has the memory, twice if O(images) is in memory (C(/run/fleet.criu/images)), because restored
+    memory and images are there at the same time; a warning if it takes swap.
   - V(sockets) - CRIU before 4.2 cannot dump TCP and UDP sockets on Linux 6.16 or later.
   - V(io_uring) - CRIU cannot dump io_uring.
   - V(pids) - the workload's pids are free at the target, unless it has a pid namespace of its own.
@@ -197,7 +197,7 @@ EXAMPLES = r"""
     source: "{{ described.facts }}"
     map_entries: "{{ map.entries }}"
     root: "{{ map.root }}"
-    images: /dev/shm/fleet.criu/redis
+    images: /run/fleet.criu/images/redis
     pid_file: /run/workloads/redis.pid
     workload: redis
     skip: [cpu]

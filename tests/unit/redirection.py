@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.fleet.criu.plugins.module_utils import _own_folders, _trusted
-from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log, stage
+from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log, memory_folder, stage
 from ansible_collections.fleet.criu.plugins.module_utils._engine import oci
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import (
     archive,
@@ -35,6 +35,7 @@ def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = seta
         set_attribute(module, "RUN_FOLDER", folder / HANDOFFS)
     set_attribute(reviver, "RUN_FOLDER", folder / "run" / "restore")
     set_attribute(stage, "RUN_FOLDER", folder / "run" / "stages")
+    set_attribute(memory_folder, "FOLDER", folder / "run" / "images")
     set_attribute(log, "LOG_FOLDER", folder / "log")
     set_attribute(oci, "BUNDLES", folder / "lib" / "bundles")
     set_attribute(archive, "CODE_FOLDER", folder / "lib" / "code")

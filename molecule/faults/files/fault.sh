@@ -65,7 +65,7 @@ case $1 in
         taskset --cpu-list --pid 0 "$criu" && chrt --idle --pid 0 "$criu" || exit 1
         (
             taskset --cpu-list --pid 0 "$(sh -c 'echo "$PPID"')"
-            until [ -s "$(echo /dev/shm/fleet.criu/"$workload"-*/restore.log)" ]; do kill -0 "$criu" || exit; done
+            until [ -s "$(echo /run/fleet.criu/images/"$workload"-*/restore.log)" ]; do kill -0 "$criu" || exit; done
             kill -KILL "$criu"
         ) >/dev/null 2>&1 &
         ;;

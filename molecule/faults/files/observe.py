@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import gauge_report
 
 DATA = ("/srv/data", "/mnt/fast/data", "/mnt/full*/data")
-IMAGES = ("/dev/shm/fleet.criu", "/mnt/full*/images")
+IMAGES = ("/run/fleet.criu/images", "/mnt/full*/images")
 # Those of fault.sh go with heal.sh; CRIU leaves an empty one behind for each dump that ends in a kill.
 FOREIGN = r"\b(fault_|CRIU-)"
 LISTENING = "0A"  # TCP_LISTEN of <netinet/tcp.h>

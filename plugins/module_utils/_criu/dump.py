@@ -294,7 +294,7 @@ def _dump(
 ) -> Dumped:
     # The manifest is written in CRIU's post-dump stage, when all images are there and the tasks still are: there is no
     # moment with neither a workload nor a complete image set.
-    prepare_folder(request.images)
+    prepare_folder(request.images, memory_bytes(proc, proc.tree(identity.pid)))
     remove_log(request.images / DUMP_LOG)
 
     def complete(pid: int) -> None:

@@ -11,6 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu import memory_folder
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, RESTORE_LOG
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below
@@ -39,11 +40,14 @@ def require_empty(images: Path) -> None:
         )
 
 
-def prepare_folder(images: Path) -> None:
-    """Make the image folder with mode 0700, or take an empty one.
+def prepare_folder(images: Path, needed: int = 0) -> None:
+    """Make the image folder with mode 0700, or take an empty one. In memory, see that `needed` bytes fit in.
 
-    Raises BadImageSet if that cannot be, and Untrusted if others could put another one in its place."""
+    Raises BadImageSet if that cannot be, and Untrusted if others could put another one in its place.
+    """
     try:
+        memory_folder.provide(images, Proc())
+        memory_folder.make_room(images, needed, Proc())
         require_trusted(images)
         require_empty(images)
         make_folder(images)
@@ -66,6 +70,8 @@ def require_space(images: Path, needed: int) -> None:
 
 def free_bytes(path: Path) -> int:
     """The bytes free on the file system where this path is, or would be made."""
+    if memory_folder.is_in_memory(path):
+        return memory_folder.free_bytes(Proc())
     while not path.exists():
         path = path.parent
     status = os.statvfs(path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -24,8 +25,10 @@ import zlib
 from pathlib import Path
 from typing import Callable, Mapping, Protocol, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.memory_folder import make_room
 from ansible_collections.fleet.criu.plugins.module_utils._criu.sharing import share_folder, share_image
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
 # Both ends check; a name becomes the name of a file.
 IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}[.]img\Z")
@@ -278,7 +281,7 @@ class Store:
         self._directory = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if group is not None:
             share_folder(self._directory, group)
-        self._reserved: set[str] = set()
+        self._reserved: dict[str, int | None] = {}
         self._names: dict[int, str] = {}
         self._files: dict[int, int] = {}
         self._sums: dict[str, list[int]] = {}
@@ -292,10 +295,11 @@ class Store:
 
     def reserve(self, memory_bytes: Sequence[int]) -> None:
         """Make room for the memory of each process, in the order in which CRIU dumps them. Raises CriuError."""
+        make_room(self.folder, sum(memory_bytes), Proc())
         for number, size in enumerate(memory_bytes, 1):
             name = f"pages-{number}.img"
-            descriptor = self._open(name)
-            self._reserved.add(name)
+            # What was reserved is what is written to: it stays open.
+            descriptor = self._reserved[name] = self._open(name)
             try:
                 if size > 0:
                     os.posix_fallocate(descriptor, 0, size)
@@ -305,12 +309,10 @@ class Store:
                     "Free some space, or name another folder for images on this host (criu_images).",
                     {"needed_bytes": size},
                 ) from error
-            finally:
-                os.close(descriptor)
 
     def expect(self, name: str) -> None:
         """Let an image take the place of a file of this name that is there already."""
-        self._reserved.add(name)
+        self._reserved[name] = None
 
     def take(self, kind: int, number: int, payload: memoryview) -> bool:
         """Put one frame down. Says whether it was the last. Raises BadImageSet if it does not belong here."""
@@ -342,9 +344,11 @@ class Store:
 
     def close(self) -> None:
         """Close all files."""
-        for descriptor in (*self._files.values(), self._directory):
+        unused = (descriptor for descriptor in self._reserved.values() if descriptor is not None)
+        for descriptor in (*self._files.values(), *unused, self._directory):
             os.close(descriptor)
         self._files.clear()
+        self._reserved.clear()
 
     def _begin(self, number: int, text: bytes) -> None:
         name = text.decode("ascii", "replace")
@@ -354,7 +358,7 @@ class Store:
             raise _refused(f"the image {name} comes twice")
         self._names[number] = name
         self._sums[name] = _no_sums(name)
-        self._files[number] = self._open(name)
+        self._files[number] = self._take_reserved(name)
 
     def _append(self, number: int, payload: memoryview) -> None:
         if number not in self._files:
@@ -378,6 +382,15 @@ class Store:
         os.ftruncate(descriptor, self._sums[self._names[number]][0])
         os.close(descriptor)
 
+    def _take_reserved(self, name: str) -> int:
+        descriptor = self._reserved.get(name)
+        if descriptor is None:
+            return self._open(name)
+        if not os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=self._directory, follow_symlinks=False)):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        self._reserved[name] = None
+        return descriptor
+
     def _open(self, name: str) -> int:
         # What is there already is only what we have reserved; a link is never followed.
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if name in self._reserved else os.O_EXCL)
@@ -387,7 +400,7 @@ class Store:
         return descriptor
 
     def _remove_what_was_reserved_in_vain(self) -> None:
-        for name in self._reserved - set(self._sums):
+        for name in self._reserved.keys() - set(self._sums):
             os.unlink(name, dir_fd=self._directory)
 
 

@@ -30,6 +30,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     manifest_of,
     write_manifest,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._criu.memory_folder import provide
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     RestoreRequest,
     check_mounts,
@@ -105,6 +106,8 @@ def main(folder: str) -> int:
     runner, proc = SubprocessRunner(is_prepared=True), Proc()
 
     def begin() -> Receiver:
+        # What is mounted in a namespace of our own nobody would find after our death.
+        provide(Path(request.images), proc)
         if not request.engine:
             # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
             bind_root_here(request.root)

@@ -367,7 +367,7 @@ class Sender(Side[SendRequest]):
     def _make_image_folder(self) -> None:
         if self._has_made_images:
             return
-        prepare_folder(self._image_folder)
+        prepare_folder(self._image_folder, sum(self._memory))
         (self._folder / MADE_IMAGES).touch(mode=0o600)
         self._has_made_images = True
 

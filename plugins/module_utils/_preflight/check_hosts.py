@@ -162,7 +162,11 @@ def network_lock(source: Facts, target: Facts, options: Options) -> Finding:
 
 
 def disk_space(source: Facts, target: Facts, options: Options) -> Finding:
-    """The images, about as large as the workload's memory, fit wherever they are kept."""
+    """The images, about as large as the workload's memory, fit wherever they are kept, and nobody else gets there."""
+    for host in (source, target):
+        if host.get("images_problem"):
+            problem = host["images_problem"]
+            return failed("folder_not_trusted", f"On {host['host']}, {problem['message']}", problem["remedy"])
     needed = source["memory_bytes"]
     known = [host for host in (source, target) if host["free_bytes"] is not None]
     if not known:

@@ -13,11 +13,13 @@ from typing import Any, Iterable
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu, has_feature, inspect
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import free_bytes
+from ansible_collections.fleet.criu.plugins.module_utils._criu.memory_folder import is_in_memory
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import file_system
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.programs import installed
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrusted, require_trusted
 
 SYS = Path("/sys")
 
@@ -43,7 +45,8 @@ def host_facts(
         "cgroups": cgroup_layout(proc),
         "free_bytes": None if images is None else free_bytes(Path(images)),
         "images": images,
-        "images_in_memory": images is not None and file_system(images, proc.mountinfo("self")) in ("tmpfs", "ramfs"),
+        "images_problem": None if images is None else _untrusted(images),
+        "images_in_memory": images is not None and _is_in_memory(images, proc),
         "memory_available": memory.get("MemAvailable"),
         "swap_free": memory.get("SwapFree", 0),
         "programs": installed(),
@@ -94,6 +97,20 @@ def cgroup_layout(proc: Proc) -> str:
     if "cgroup" in types:
         return "hybrid" if "cgroup2" in types else "v1"
     return "v2" if "cgroup2" in types else "none"
+
+
+def _untrusted(images: str) -> dict[str, str] | None:
+    try:
+        require_trusted(Path(images))
+    except Untrusted as error:
+        return {"message": error.message, "remedy": error.remedy}
+    except OSError as error:
+        return {"message": f"{images} cannot be reached: {error.strerror}.", "remedy": "Name another path."}
+    return None
+
+
+def _is_in_memory(images: str, proc: Proc) -> bool:
+    return is_in_memory(Path(images)) or file_system(images, proc.mountinfo("self")) in ("tmpfs", "ramfs")
 
 
 def _read(path: Path) -> str:

@@ -62,7 +62,7 @@ def store(folder: Path) -> Iterator[Store]:
 def test_a_group_may_read_the_images_if_it_must(folder: Path) -> None:
     store = Store(folder, os.getgid())
     store.reserve([5])
-    put(store, image(0, "pages-1.img", b"m") + image(1, "core-1.img", b"c") + frame(ALL))
+    put(store, image(0, "pages-1.img", b"m") + image(1, "core-1.img", b"c") + frame(ALL, 0))
     store.close()
     assert (folder.stat().st_mode & 0o777, folder.stat().st_gid) == (0o710, os.getgid())
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}

@@ -19,6 +19,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.checks impor
 )
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding import listed
 
+OPEN_FOLDER = {"message": "/i is open.", "remedy": "Close it."}
 MIB = 1 << 20
 SOCKET = {"protocol": "tcp", "address": "10.0.0.5", "port": 80, "waits": True, "inode": 7}
 CONNECTION = {**SOCKET, "port": 4711, "waits": False}
@@ -215,6 +216,7 @@ def test_everything_passes_on_the_same_host() -> None:
         ("network_lock", {}, {"network_locks": {}}, "skipped", "not_applicable", "no CRIU"),
         ("disk_space", {}, {"free_bytes": 99 * MIB}, "failed", "too_little_space", "99.0 MiB are free for /i on node2"),
         ("disk_space", {"free_bytes": 99 * MIB}, {}, "failed", "too_little_space", "on node1"),
+        ("disk_space", {}, {"images_problem": OPEN_FOLDER}, "failed", "folder_not_trusted", "On node2, /i is open"),
         ("disk_space", {}, {"free_bytes": 100 * MIB}, "passed", "ok", "100.0 MiB are free on node2"),
         ("disk_space", {"free_bytes": None}, {"free_bytes": None}, "skipped", "not_applicable", "No folder"),
         (

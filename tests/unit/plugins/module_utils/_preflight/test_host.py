@@ -91,3 +91,25 @@ def test_the_ways_to_lock_the_network(tmp_path: Path, monkeypatch: pytest.Monkey
     found = network_locks({"path": criu.path, "version": "4.1.1"}, criu)
     assert found == {"nftables": False, "iptables": program is not None}
     assert network_locks({"usable": False}, criu) == {}
+
+
+def test_whether_others_can_get_at_the_images_is_told(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path / "proc")
+
+    def facts(images: Path) -> dict[str, object]:
+        return host_facts(proc, FakeCriu(tmp_path, proc), None, str(images), tmp_path / "sys")
+
+    assert facts(tmp_path / "images")["images_problem"] is None
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o1777)
+    problem = facts(tmp_path / "open" / "images")["images_problem"]
+    assert isinstance(problem, dict)
+    assert "may be written by others than root (mode 1777" in problem["message"]
+    assert problem["remedy"]
+
+
+def test_the_place_in_memory_counts_as_memory_before_anything_is_mounted(tmp_path: Path, host: Path) -> None:
+    proc = FakeProc(tmp_path / "proc")
+    found = host_facts(proc, FakeCriu(tmp_path, proc), None, str(host / "run" / "images" / "redis"))
+    assert found["images_in_memory"]
+    assert found["free_bytes"] > 0
