@@ -211,6 +211,14 @@ seconds:
   returned: always
   type: float
   sample: 0.12
+put_back:
+  description: >-
+    What CRIU has changed on the host and was put back, a line for each, for people. CRIU takes mount options from
+    C(/sys/fs/cgroup), unless O(manage_cgroups=ignore).
+  returned: always; on failure if there was any
+  type: list
+  elements: str
+  sample: ["Put back the mount options memory_recursiveprot, nsdelegate of /sys/fs/cgroup, which CRIU took."]
 criu_errors:
   description: CRIU's own error lines.
   returned: if CRIU failed
@@ -310,6 +318,7 @@ def dump(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         "generation": dumped.manifest.generation,
         "size": dumped.manifest.size,
         "seconds": round(dumped.seconds, 3),
+        "put_back": list(dumped.put_back),
     }
 
 

@@ -265,6 +265,14 @@ timings:
   sample:
     source: {dump: {started: 4711.2, seconds: 0.031}}
     target: {restore: {started: 815.1, seconds: 0.04}}
+put_back:
+  description: >-
+    What CRIU has changed or left behind on either host and was put back or removed, a line for each, for people. CRIU
+    takes mount options from C(/sys/fs/cgroup), unless O(options.manage_cgroups=ignore).
+  returned: when it has finished
+  type: list
+  elements: str
+  sample: ["node1: Put back the mount options memory_recursiveprot, nsdelegate of /sys/fs/cgroup, which CRIU took."]
 reason:
   description: What went wrong.
   returned: if it did not move

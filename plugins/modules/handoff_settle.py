@@ -107,6 +107,13 @@ step:
   returned: with O(handoff)
   type: str
   sample: committed
+put_back:
+  description:
+    - What CRIU had changed or left behind on this host and was put back or removed, a line for each, for people.
+  returned: with O(handoff)
+  type: list
+  elements: str
+  sample: []
 handoffs:
   description: All handoffs in this host's journals, the oldest first.
   returned: without O(handoff)
@@ -158,6 +165,7 @@ def bring_to_its_end(parameters: Mapping[str, Any], check_mode: bool) -> dict[st
         "outcome": settled.outcome.value,
         "pid": settled.pid,
         "step": record.step.value if record and record.step else None,
+        "put_back": list(settled.put_back),
     }
 
 

@@ -147,6 +147,14 @@ differences:
   returned: if they do
   type: list
   elements: str
+put_back:
+  description: >-
+    What CRIU has changed on the host and was put back, a line for each, for people. CRIU takes mount options from
+    C(/sys/fs/cgroup), unless O(manage_cgroups=ignore).
+  returned: always; on failure if there was any
+  type: list
+  elements: str
+  sample: ["Put back the mount options memory_recursiveprot, nsdelegate of /sys/fs/cgroup, which CRIU took."]
 criu_errors:
   description: CRIU's own error lines.
   returned: if CRIU failed
@@ -293,6 +301,7 @@ def _result(restored: Restored, unit: str | None) -> dict[str, Any]:
         "workload": name,
         "generation": restored.manifest.generation,
         "seconds": round(restored.seconds, 3),
+        "put_back": list(restored.put_back),
         "diff": {"before": {"running": not restored.changed}, "after": {"running": True}},
     }
     found = {"pid": restored.pid, "unit": unit}

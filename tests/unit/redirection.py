@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.fleet.criu.plugins.module_utils import _own_folders, _trusted
-from ansible_collections.fleet.criu.plugins.module_utils._criu import generation, log, memory_folder, stage
+from ansible_collections.fleet.criu.plugins.module_utils._criu import (
+    cgroup_mount,
+    generation,
+    log,
+    memory_folder,
+    stage,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._engine import oci
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import (
     archive,
@@ -36,6 +42,7 @@ def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = seta
     set_attribute(reviver, "RUN_FOLDER", folder / "run" / "restore")
     set_attribute(stage, "RUN_FOLDER", folder / "run" / "stages")
     set_attribute(memory_folder, "FOLDER", folder / "run" / "images")
+    set_attribute(cgroup_mount, "FOLDER", folder / "run" / "cgroup_mount")
     set_attribute(log, "LOG_FOLDER", folder / "log")
     set_attribute(oci, "BUNDLES", folder / "lib" / "bundles")
     set_attribute(archive, "CODE_FOLDER", folder / "lib" / "code")

@@ -29,8 +29,8 @@ def install(folder: Path, proc: Path, **script: Any) -> Path:
     """Make the program `criu` in this folder, for this proc file system; gives its path.
 
     `script` may say: `images` (text by name; `*x9` is nine times x), `fails_at` or `dies_at` (a stage, or `stream`,
-    `start`, `resume`, `end`), `restored` (the pid that a restore makes from the folder `template`), `status` (how a
-    restore ends that went well).
+    `start`, `resume`, `end`), `strips` (an option that the mount of control groups loses), `restored` (the pid that a
+    restore makes from the folder `template`), `status` (how a restore ends that went well).
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCRIPT).write_text(json.dumps({"proc": str(proc), **script}))
@@ -100,6 +100,7 @@ class _Criu:
 
     def dump(self) -> int:
         self._log.write_text("(00.000100) Version: 4.1.1\n")
+        self._strip()
         self._reach("start")
         for process in tree(self._process):
             set_state(process, "t")
@@ -118,6 +119,7 @@ class _Criu:
 
     def restore(self) -> int:
         self._log.write_text("(00.000100) Version: 4.1.1\n")
+        self._strip()
         try:
             self._reach("start")
             os.rename(self._home / TEMPLATE, self._process)
@@ -133,6 +135,11 @@ class _Criu:
         (self._home / "ran").write_text("x")
         self._reach("end")
         return int(self._script.get("status", 0))
+
+    def _strip(self) -> None:
+        mountinfo = Path(self._script["proc"]) / "self" / "mountinfo"
+        if self._script.get("strips"):
+            mountinfo.write_text(mountinfo.read_text().replace(f",{self._script['strips']}", ""))
 
     def _reach(self, place: str) -> None:
         if self._script.get("fails_at") == place:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.cgroup_mount import kept
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options, dump_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import (
     SKIP_LOCK_VERSION,
@@ -86,11 +87,15 @@ class DumpRequest:
 
 @dataclass(frozen=True)
 class Dumped:
-    """A complete image set. `changed` is False if it had been there already; `seconds` is how long CRIU ran."""
+    """A complete image set. `changed` is False if it had been there already; `seconds` is how long CRIU ran.
+
+    `put_back` says for people what the dump had changed on the host and was put back.
+    """
 
     manifest: Manifest
     changed: bool
     seconds: float = 0.0
+    put_back: Sequence[str] = ()
 
 
 def dump_workload(
@@ -133,7 +138,9 @@ def dump_workload(
     if request.replace and request.images.is_dir():
         remove_images(request.images)
     how = make_command or (lambda options, stages: criu_dump(request, manifest, criu, options, stages))
-    return _dump(request, manifest, identity, how, beside or {}, proc, runner)
+    with kept(proc, runner) as put_back:
+        dumped = _dump(request, manifest, identity, how, beside or {}, proc, runner)
+    return replace(dumped, put_back=tuple(put_back))
 
 
 def criu_dump(request: DumpRequest, manifest: Manifest, criu: Criu, options: Options, stages: Stages) -> Command:

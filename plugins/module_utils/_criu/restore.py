@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.cgroup_mount import kept
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options, restore_command
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import Criu, find_criu, require_root
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import remove_log
@@ -68,13 +69,15 @@ class RestoreRequest:
 class Restored:
     """A workload that runs. `changed` is False if it did so already; `seconds` is how long CRIU ran.
 
-    After a mere check there is no `pid`.
+    After a mere check there is no `pid`. `put_back` says for people what the restore had changed on the host and was
+    put back.
     """
 
     pid: int | None
     changed: bool
     manifest: Manifest
     seconds: float = 0.0
+    put_back: Sequence[str] = ()
 
 
 def restore_workload(
@@ -114,7 +117,9 @@ def restore_workload(
             request, criu, options, stages, root_options(request.root, manifest.mounts, proc)
         )
     )
-    return _restore(request, manifest, how, proc, runner, generations, before_run, stages_folder)
+    with kept(proc, runner) as put_back:
+        restored = _restore(request, manifest, how, proc, runner, generations, before_run, stages_folder)
+    return replace(restored, put_back=tuple(put_back))
 
 
 def criu_restore(

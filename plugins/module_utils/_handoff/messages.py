@@ -155,8 +155,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "ready": {"pid": _is_whole, "start_time": _is_whole, "timings": _is_object},
     "running": {"pid": _is_whole, "timings": _is_object},
     "failed": {"reason": _is_text, "remedy": _is_text, "facts": _is_object},
-    # Both.
-    "bye": {"timings": _is_object},
+    # Both. `put_back` has a line for each thing that CRIU had done to the host and is undone.
+    "bye": {"timings": _is_object, "put_back": _is_text},
 }
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.cgroup_mount import Noted, note, put_back
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_folder, remove_log
@@ -150,6 +151,8 @@ class Receiver(Side[ReceiveRequest]):
         self._has_manifest = False
         self._writing: threading.Thread | None = None
         self._identity: Identity | None = None
+        self._noted: Noted | None = None
+        self._put_back: list[str] = []
         self._is_gone = False
         self._is_lost = False
         self._actions = {
@@ -210,6 +213,7 @@ class Receiver(Side[ReceiveRequest]):
             "pid": self._identity.pid if runs and self._identity else None,
             "hooks": self._hook_results,
             "timings": self._timings.as_dict(),
+            "put_back": self._put_back,
             "reason": reason.message if reason else "",
             "remedy": reason.remedy if reason else "",
             "facts": reason.facts if reason else {},
@@ -360,6 +364,7 @@ class Receiver(Side[ReceiveRequest]):
         self._manifest = manifest_of(fields["manifest"])
         self._compression = fields["compression"]
         require(self._compression)
+        self._noted = note(self._proc)
         if self._request.transport != SHARED:
             self._store = Store(self._images, self._manifest.image_group)
             with self._timings.of("reserve"):
@@ -637,6 +642,7 @@ class Receiver(Side[ReceiveRequest]):
             while self._state is Target.FAILED and self._loop.has_deadline():
                 self._turn()
             self._leave_engine()
+            self._undo_what_criu_did()
             if self._state is Target.CLEARED:
                 self._remove_images()  # CRIU, which has ended only now, may have written into them since
             self._run_hooks("rolled_back")
@@ -658,11 +664,18 @@ class Receiver(Side[ReceiveRequest]):
         self._loop.set_deadline(_END_SECONDS)
         while not self._is_gone and not self._is_lost and self._loop.has_deadline():
             self._turn()
+        self._undo_what_criu_did()
         self._remove_images()
         self._say_good_bye()
         if self._request.keep_images:
             close_folder(self._images)
             self._complete_manifest()
+
+    def _undo_what_criu_did(self) -> None:
+        if self._noted is not None:
+            self._put_back += put_back(self._noted, self._proc, self._runner)
+        for line in self._put_back:
+            self._report.log(line)
 
     def _say_good_bye(self) -> None:
         # Nothing is left here that somebody would have to remove if we died now.
@@ -670,7 +683,8 @@ class Receiver(Side[ReceiveRequest]):
         if self._control is None or self._is_lost:
             return
         try:
-            self._control.send(Message("bye", {"timings": self._timings.as_dict()}))
+            fields = {"timings": self._timings.as_dict(), "put_back": "\n".join(self._put_back)}
+            self._control.send(Message("bye", fields))
             self._control.finish()
         except LinkLost as error:
             self._note(error)

@@ -109,7 +109,7 @@ def revive(request: RestoreRequest, manifest: Manifest, unit: str | None, proc: 
             return _after_death(found, manifest, unit, folder, before, proc)
     if "message" in result:
         raise CriuError(result["message"], result["remedy"], result["facts"])
-    return Restored(result["pid"], result["changed"], manifest, result["seconds"])
+    return Restored(result["pid"], result["changed"], manifest, result["seconds"], tuple(result["put_back"]))
 
 
 def main(folder: str) -> int:
@@ -147,7 +147,12 @@ def _restore(request: RestoreRequest, folder: Path, notifier: Notifier, report: 
             notifier.confirm(restored.pid)
         except CriuError as error:
             report.log(str(error))  # it runs in the unit all the same
-    return {"pid": restored.pid, "changed": restored.changed, "seconds": restored.seconds}
+    return {
+        "pid": restored.pid,
+        "changed": restored.changed,
+        "seconds": restored.seconds,
+        "put_back": list(restored.put_back),
+    }
 
 
 def _plain(request: RestoreRequest) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.cgroup_mount import Noted, note, put_back
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, criu_dump, plan_dump
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
@@ -119,6 +120,9 @@ class Sender(Side[SendRequest]):
         self._has_made_images = False
         self._target_pid: int | None = None
         self._target_is_tidy = False
+        self._noted: Noted | None = None
+        self._put_back: list[str] = []
+        self._put_back_there: list[str] = []
         self._actions = {
             Action.DUMP: lambda: None,  # `run` starts it, because it lasts
             Action.SEND_IMAGES: self._send_images,
@@ -170,6 +174,10 @@ class Sender(Side[SendRequest]):
             "copies": self._copies,
             "hooks": self._hook_results,
             "tidy": self._target_is_tidy,
+            "put_back": [
+                *(f"{self._request.source}: {line}" for line in self._put_back),
+                *(f"{self._request.target}: {line}" for line in self._put_back_there),
+            ],
             "frozen_seconds": round(self._timings.seconds("frozen"), 6) if moved else None,
             "timings": {"source": self._timings.as_dict(), "target": dict(self._target_timings)},
             "reason": reason.message if reason is not None and not moved else "",
@@ -237,7 +245,7 @@ class Sender(Side[SendRequest]):
         elif message.kind == "failed":
             self._target_failed(message)
         elif message.kind == "bye":
-            self._target_is_tidy = True
+            self._good_bye(message)
             self._loop.forget(self._control)
 
     def _target_failed(self, message: Message) -> None:
@@ -351,6 +359,7 @@ class Sender(Side[SendRequest]):
             require(request.compression)
             self._images, _welcome = self._connect("images")
         self._run_hooks("before_freeze")
+        self._noted = note(self._proc)
         self._ask(Message("freezing"))
         self._loop.watch(self._control, self._heard, self._control.has_pending)
         if self._stages is None:
@@ -618,6 +627,8 @@ class Sender(Side[SendRequest]):
             self._leaving.run_on(self._image_folder)
         if self._files is not None:
             self._files.close()
+        if self._noted is not None:
+            self._put_back += put_back(self._noted, self._proc, self._runner)
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")
         if self._state is Source.DONE:
             self._hear_good_bye()
@@ -630,9 +641,15 @@ class Sender(Side[SendRequest]):
         if self._control is None or self._target_is_tidy:
             return
         try:
-            self._target_is_tidy = self._control.receive(_BYE_SECONDS).kind == "bye"
+            message = self._control.receive(_BYE_SECONDS)
+            if message.kind == "bye":
+                self._good_bye(message)
         except CriuError as error:
             self._report.log(f"{type(error).__name__}: {error}")
+
+    def _good_bye(self, message: Message) -> None:
+        self._target_is_tidy = True
+        self._put_back_there = message.fields["put_back"].splitlines()
 
     def _tidy_up_after_the_workload(self) -> None:
         if self._stages is None:

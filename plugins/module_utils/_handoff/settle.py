@@ -14,8 +14,9 @@ import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.cgroup_mount import put_back_for_the_dead
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import remove_folder
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
@@ -71,12 +72,16 @@ _STOPPED = frozenset("tT")
 
 @dataclass(frozen=True)
 class Settled:
-    """What is certain of this side now. `pid` is the copy that runs here, if one does."""
+    """What is certain of this side now. `pid` is the copy that runs here, if one does.
+
+    `put_back` says for people what CRIU had changed or left behind on this host and is as it was now.
+    """
 
     outcome: Outcome
     changed: bool
     record: Record | None
     pid: int | None = None
+    put_back: Sequence[str] = ()
 
 
 def settle(
@@ -109,7 +114,8 @@ def settle(
             place.do(action)
         place.end(decision.outcome)
         destroy(place.folder / "identity")
-    return Settled(decision.outcome, bool(decision.actions), read_record(handoff, side), place.running_pid())
+    said = [] if check_only else put_back_for_the_dead(proc, runner)
+    return Settled(decision.outcome, bool(decision.actions), read_record(handoff, side), place.running_pid(), said)
 
 
 def _end_agent(folder: Path, seconds: float) -> None:

@@ -230,12 +230,12 @@ def test_the_outcome_of_one_side_is_told(monkeypatch: pytest.MonkeyPatch, check_
 
     def settle(*arguments: Any) -> Settled:
         given.extend((*arguments[:4], arguments[-1]))
-        return Settled(Outcome.HELD, True, None, 42)
+        return Settled(Outcome.HELD, True, None, 42, ["nft"])
 
     monkeypatch.setattr(handoff_settle, "settle", settle)
     parameters = {"handoff": "h1", "side": "source", "peer": "in_doubt", "timeout": 3.0}
     result = handoff_settle.bring_to_its_end(parameters, check_mode)
-    assert result == {"changed": True, "outcome": "held", "pid": 42, "step": None}
+    assert result == {"changed": True, "outcome": "held", "pid": 42, "step": None, "put_back": ["nft"]}
     assert given == ["h1", "source", Outcome.IN_DOUBT, 3.0, check_mode]
 
 

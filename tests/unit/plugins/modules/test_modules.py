@@ -454,6 +454,7 @@ def test_dump_and_restore_take_a_workload_there_and_back(scene: Scene) -> None:
         "workload": "redis",
         "generation": 1,
         "seconds": 0,
+        "put_back": [],
         "pid": PID,
     }
     assert (scene.folder / "redis.pid").read_text() == f"{PID}\n"
@@ -628,7 +629,13 @@ def test_check_mode_dumps_and_restores_nothing(scene: Scene) -> None:
     assert not scene.images.exists()
     scene.dump()
     checked = scene.restore(check_mode=True)
-    assert without_diff(checked) == {"changed": True, "workload": "redis", "generation": 1, "seconds": 0.0}
+    assert without_diff(checked) == {
+        "changed": True,
+        "workload": "redis",
+        "generation": 1,
+        "seconds": 0.0,
+        "put_back": [],
+    }
     assert scene.proc.stat(PID) is None
 
 

@@ -8,7 +8,7 @@ import os
 import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -26,7 +26,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     SharedMountNamespace,
     WorkloadNotFound,
 )
-from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, FakeCriu, FakeProc
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
+from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, HOST_MOUNTS, FakeCriu, FakeProc
+from ansible_collections.fleet.criu.tests.unit.redirection import redirect
 
 PID = 42
 START = 5000
@@ -669,3 +671,31 @@ def test_a_damaged_record_of_generations_stops_the_dump_before_the_freeze(bench:
     refused(bench, CriuError, "cannot be read")
     assert bench.runs
     assert not bench.images.exists()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_mount_options_that_criu_takes_are_put_back(
+    bench: Bench, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redirect(tmp_path / "here", monkeypatch.setattr)
+    mountinfo = bench.proc.folder / "self" / "mountinfo"
+    row = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
+    mountinfo.write_text(f"{HOST_MOUNTS}{row},nsdelegate\n")
+    bench.criu.fail_after = int(fails)
+    criu, said = bench.criu, ["Put back the mount option nsdelegate of /sys/fs/cgroup, which CRIU took."]
+
+    def run(command: Command, while_running: Callable[[], None] | None = None) -> Completed:
+        if command.argv[:2] == ["mount", "-o"]:
+            mountinfo.write_text(f"{HOST_MOUNTS}{row},{list(command.argv)[2].partition(',')[2]}\n")
+            return Completed(0)
+        if "dump" in command.argv:
+            mountinfo.write_text(f"{HOST_MOUNTS}{row}\n")
+        return criu(command, while_running)
+
+    if fails:
+        with pytest.raises(CriuError) as raised:
+            dump_workload(bench.request, bench.proc, run, bench.generations)
+        assert raised.value.facts["put_back"] == said
+    else:
+        assert dump_workload(bench.request, bench.proc, run, bench.generations).put_back == tuple(said)
+    assert "nsdelegate" in mountinfo.read_text()

@@ -8,7 +8,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -35,9 +35,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     CriuError,
     CriuMissing,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._runner import Command
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
 from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, BOOT_TIME, HOST_MOUNTS, FakeCriu, FakeProc
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._criu.test_timers import FakeKernel
+from ansible_collections.fleet.criu.tests.unit.redirection import redirect
 from ansible_collections.fleet.criu.tests.unit.synthetic_images import write_timers
 
 PID = 77
@@ -760,3 +761,31 @@ def test_a_timer_that_would_stand_still_is_armed_before_the_workload_runs(
     ):
         bench.restore(allow_copy=True)
     assert not bench.runs
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_mount_options_that_criu_takes_are_put_back(
+    bench: Bench, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redirect(tmp_path / "here", monkeypatch.setattr)
+    mountinfo = bench.proc.folder / "self" / "mountinfo"
+    row = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
+    mountinfo.write_text(f"{HOST_MOUNTS}{row},nsdelegate\n")
+    bench.criu.fail_after = int(fails)
+    criu, said = bench.criu, ["Put back the mount option nsdelegate of /sys/fs/cgroup, which CRIU took."]
+
+    def run(command: Command, while_running: Callable[[], None] | None = None) -> Completed:
+        if command.argv[:2] == ["mount", "-o"]:
+            mountinfo.write_text(f"{HOST_MOUNTS}{row},{list(command.argv)[2].partition(',')[2]}\n")
+            return Completed(0)
+        if "restore" in command.argv:
+            mountinfo.write_text(f"{HOST_MOUNTS}{row}\n")
+        return criu(command, while_running)
+
+    if fails:
+        with pytest.raises(CriuError) as raised:
+            restore_workload(bench.request, bench.proc, run, bench.generations)
+        assert raised.value.facts["put_back"] == said
+    else:
+        assert restore_workload(bench.request, bench.proc, run, bench.generations).put_back == tuple(said)
+    assert "nsdelegate" in mountinfo.read_text()

@@ -33,7 +33,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import 
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed, SubprocessRunner
 from ansible_collections.fleet.criu.tests.unit import streaming_criu
-from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc
+from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeProc
 from ansible_collections.fleet.criu.tests.unit.redirection import HANDOFFS, redirect
 from ansible_collections.fleet.criu.tests.unit.streaming_criu import state_of
 
@@ -43,6 +43,7 @@ SOURCE, TARGET = "source", "target"
 PID, CHILD, RESTORED = 5_000_042, 5_000_043, 5_000_077
 START, RESTORED_START = 5000, 9000
 IMAGES = {"inventory.img": "inventory", "core-1.img": "registers", "pages-1.img": "*m300000", "ids-1.img": ""}
+CGROUP_OPTION = "nsdelegate"
 PATIENCE = 40.0
 
 Setup = Callable[[], None]
@@ -103,10 +104,22 @@ class Host:
             return Completed(0, "Version: 4.1.1\n")
         if argv[:3] == [str(self.criu), "check", "--feature"]:
             return Completed(0)
+        if argv[:3] == ["mount", "-o", f"remount,{CGROUP_OPTION}"]:
+            self.mount_control_groups()
+            return Completed(0)
         if argv[0] == str(self.criu):
             with (self.folder / "argv").open("a") as stream:
                 stream.write(json.dumps(argv) + "\n")
         return SubprocessRunner(is_prepared=True)(command, while_running)
+
+    def mount_control_groups(self) -> None:
+        """With an option that CRIU takes, if it is told so."""
+        row = f"30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,{CGROUP_OPTION}\n"
+        (self.proc.folder / "self" / "mountinfo").write_text(HOST_MOUNTS + row)
+
+    def has_control_groups(self) -> bool:
+        """Whether they are mounted with that option."""
+        return f",{CGROUP_OPTION}" in self.proc.mountinfo("self")
 
     def enter(self) -> None:
         """Let the collection keep its things in this host's folder. For a process of the host's own."""

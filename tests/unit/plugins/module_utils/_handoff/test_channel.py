@@ -935,7 +935,7 @@ def test_a_cut_without_an_end_is_a_lost_link(pair: tuple[Channel, Channel]) -> N
 
 def test_an_end_is_seen_and_stays_while_the_other_direction_is_open(pair: tuple[Channel, Channel]) -> None:
     source, target = pair
-    target.send(Message("bye", {"timings": {}}))
+    target.send(Message("bye", {"timings": {}, "put_back": ""}))
     time.sleep(0.05)
     source.send_bytes(b"abc")
     source.finish()

@@ -24,6 +24,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import N
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Source, Step, Target
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import (
+    CGROUP_OPTION,
     CHILD,
     HANDOFF,
     IMAGES,
@@ -707,3 +708,49 @@ def test_a_timer_that_would_stand_still_keeps_the_workload_where_it_is(pair: Pai
     rescript(pair.source.criu, images={**IMAGES, **timers})
     pair.run()
     assert f"The periodic timer 4 of process {RESTORED} would stand still" in expect_back(pair)["reason"]
+
+
+# What CRIU does to the host
+
+
+def strip_control_groups(pair: Pair) -> None:
+    for host in pair.hosts.values():
+        host.mount_control_groups()
+        rescript(host.criu, strips=CGROUP_OPTION)
+
+
+def put_back(pair: Pair, *hosts: str) -> list[str]:
+    what = f"the mount option {CGROUP_OPTION} of /sys/fs/cgroup, which CRIU took."
+    return [f"{name}: Put back {what}" for name in hosts]
+
+
+def test_mount_options_that_criu_takes_are_put_back(pair: Pair) -> None:
+    strip_control_groups(pair)
+    pair.run()
+    expect_moved(pair)
+    assert pair.source.has_control_groups()
+    assert pair.target.has_control_groups()
+    assert pair.source.result()["put_back"] == put_back(pair, pair.send.source, pair.send.target)
+
+
+@pytest.mark.parametrize(("side", "place"), [(SOURCE, "post-dump"), (TARGET, "post-restore"), (TARGET, "start")])
+def test_mount_options_are_put_back_after_a_failure_too(pair: Pair, side: str, place: str) -> None:
+    strip_control_groups(pair)
+    rescript(pair.hosts[side].criu, fails_at=place)
+    pair.run()
+    expect_back(pair)
+    assert pair.source.has_control_groups()
+    assert pair.target.has_control_groups()
+    assert put_back(pair, pair.send.source)[0] in pair.source.result()["put_back"]
+
+
+def test_a_settlement_puts_mount_options_back_for_agents_that_died(pair: Pair) -> None:
+    strip_control_groups(pair)
+    for side in (SOURCE, TARGET):
+        pair.hook(side, "held", "sh", "-c", "kill -9 $CRIU_HANDOFF_AGENT_PID")
+    pair.run()
+    assert not pair.source.has_control_groups()
+    line = put_back(pair, "")[0].removeprefix(": ")
+    assert list(pair.settle(SOURCE, Outcome.NOT_RUN).put_back) == [line]
+    assert pair.source.has_control_groups()
+    assert list(pair.settle(SOURCE, Outcome.NOT_RUN).put_back) == []

@@ -44,7 +44,7 @@ GOOD = [
     Message("failed", {"reason": "no", "remedy": "do", "facts": {"rc": -1}}),
     Message("abort", {"reason": "no"}),
     Message("gone"),
-    Message("bye", {"timings": {}}),
+    Message("bye", {"timings": {}, "put_back": "nsdelegate"}),
 ]
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_message_is_refused(data: bytes, why: str) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x"])
 def test_what_json_does_not_have_is_not_sent(value: Any) -> None:
     with pytest.raises(ProtocolError, match="cannot be put into JSON"):
-        encode(Message("bye", {"timings": {"a": value}}))
+        encode(Message("bye", {"timings": {"a": value}, "put_back": ""}))
 
 
 def test_an_error_shows_neither_a_value_nor_more_than_a_bit_of_a_name() -> None:
