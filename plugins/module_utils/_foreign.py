@@ -10,6 +10,7 @@ say how much comes out of them. So only ordinary files are opened at all, and no
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -36,26 +37,38 @@ def opened(path: Path, follow: bool = False) -> Iterator[IO[bytes]]:
 
     Raises UnfitFile if it is anything else, which is not opened then, and OSError.
     """
-    flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    place = os.open(str(path), flags)
+    place = os.open(str(path), os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
-        if not stat.S_ISREG(os.fstat(place).st_mode):
-            raise UnfitFile("it is no ordinary file")
-        # What was looked at is what is opened, whatever has taken its name by now.
-        descriptor = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+        stream = open_place(place)
     finally:
         os.close(place)
-    with os.fdopen(descriptor, "rb") as stream:
+    with stream:
         yield stream
+
+
+def open_place(place: int) -> IO[bytes]:
+    """The ordinary file that a descriptor (O_PATH) is of, for reading. Raises UnfitFile and OSError."""
+    mode = os.fstat(place).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise UnfitFile("it is no ordinary file")
+    # What was looked at is what is opened, whatever has taken its name by now.
+    return open(f"/proc/self/fd/{place}", "rb")
 
 
 def read_bytes(path: Path, most: int, follow: bool = False) -> bytes:
     """All of an ordinary file of at most so many bytes. Raises UnfitFile and OSError."""
     with opened(path, follow) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > most:
-            raise UnfitFile(f"it has {size} bytes and may have {most}")
-        contents = stream.read(most + 1)
+        return read_stream(stream, most)
+
+
+def read_stream(stream: IO[bytes], most: int) -> bytes:
+    """All of what `opened` or `open_place` gave, of at most so many bytes. Raises UnfitFile and OSError."""
+    size = os.fstat(stream.fileno()).st_size
+    if size > most:
+        raise UnfitFile(f"it has {size} bytes and may have {most}")
+    contents = stream.read(most + 1)
     if len(contents) > most:  # it grows, or is of a file system that does not tell sizes
         raise UnfitFile(f"it has more than {most} bytes")
     return contents

@@ -17,6 +17,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import Workload
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 _ZOMBIE_OR_DEAD = frozenset("ZXx")
+# Field 9 of /proc/PID/stat, counted from the state; PF_KTHREAD of the kernel's sched.h.
+_FLAGS = 6
+_KERNEL_THREAD = 0x00200000
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class Proc:
         if fields[0] in _ZOMBIE_OR_DEAD:
             return None
         return Stat(pid, fields[0], int(fields[1]), int(fields[19]))
+
+    def is_kernel_thread(self, pid: int) -> bool:
+        """Whether it is the kernel's own; also True of none."""
+        text = self._read(pid, "stat")
+        fields = text[text.rindex(")") + 2 :].split() if ")" in text else []
+        return len(fields) <= _FLAGS or bool(int(fields[_FLAGS]) & _KERNEL_THREAD)
 
     def stats(self) -> Iterator[Stat]:
         """All living processes."""

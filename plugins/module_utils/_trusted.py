@@ -80,6 +80,18 @@ def open_place(path: str, makes: bool = False) -> int:
         return os.dup(step.descriptor)
 
 
+def open_with_others(path: str) -> tuple[int, list[tuple[str, os.stat_result]]]:
+    """The same, and each component on the way that others than root may alter, the last one included."""
+    found: list[tuple[str, os.stat_result]] = []
+
+    def look(place: str, status: os.stat_result) -> None:
+        if not _is_ours(status):
+            found.append((place, status))
+
+    with _walked(Path(path), look=look) as step:
+        return os.dup(step.descriptor), found
+
+
 @contextlib.contextmanager
 def opened_parent(path: Path) -> Iterator[int]:
     """A descriptor of the folder that a file is in or is to be put into, come by as `open_place` does."""

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Telling a workload that runs from one that CRIU has restored but never let go, and finding that CRIU.
 
-Before a restored task may run, it waits in CRIU's restorer code, which lies in anonymous executable memory. If CRIU
-dies then, the task waits there for ever. /proc/PID/syscall (proc(5)) has the program counter of a waiting task.
+Before a restored task may run, it waits in CRIU's restorer code, which lies in anonymous executable memory, with every
+signal blocked. If CRIU dies then, the task waits there for ever. /proc/PID/syscall (proc(5)) has the program counter of
+a waiting task. Code that a program has made for itself may lie in such memory too, but does not block all signals.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ from typing import Iterator
 
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
+# The first two cannot be blocked; a parent that CRIU restores may have to hear of the third.
+_MAY_BE_OPEN = sum(1 << number - 1 for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD))
+
 
 def is_in_restorer(pid: int, proc: Proc) -> bool:
-    """Whether this process waits in code that belongs to no file."""
+    """Whether this process waits in code that belongs to no file, and no signal can wake it."""
+    if not _blocks_all_signals(pid, proc):
+        return False
     fields = proc.syscall(pid).split()
     if len(fields) < 3:  # "running", or it cannot be read
         return False
     counter = int(fields[-1], 16)
-    for line in proc.maps(pid).splitlines():
+    for line in proc.maps(pid).split("\n")[:-1]:
         place, permissions, _offset, _device, inode = line.split(None, 5)[:5]
         start, _minus, end = place.partition("-")
         if int(start, 16) <= counter < int(end, 16):
@@ -52,6 +58,14 @@ def kill_half_restored(images: Path, proc: Proc) -> None:
     for pid in find_half_restored(images, proc):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _blocks_all_signals(pid: int, proc: Proc) -> bool:
+    digits = proc.status(pid).get("SigBlk", "")
+    if not digits:
+        return False
+    every = (1 << 4 * len(digits)) - 1
+    return int(digits, 16) | _MAY_BE_OPEN == every
 
 
 def _named_so(images: Path, proc: Proc) -> Iterator[int]:

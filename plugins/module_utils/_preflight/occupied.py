@@ -11,6 +11,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
+from ansible_collections.fleet.criu.plugins.module_utils._foreign import read_bytes
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors import descriptors, socket_inode
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.sockets import (
     Socket,
@@ -20,6 +21,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.sockets impo
     sockets,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+
+_LONGEST_PID_FILE = 4096
 
 
 def taken_pids(proc: Proc, pids: Iterable[int]) -> list[str]:
@@ -40,11 +43,13 @@ def max_user_namespaces(proc: Proc) -> int:
 def pid_file_state(proc: Proc, path: str) -> dict[str, Any]:
     """The pid file: its `path`, its `text` (null if it is not there), and the `process` of this pid, if it lives."""
     try:
-        text = Path(path).read_text("ascii", "replace").strip()
+        text = read_bytes(Path(path), _LONGEST_PID_FILE, follow=True).decode("ascii", "replace").strip()
     except FileNotFoundError:
         return {"path": path, "text": None, "process": None}
     except OSError as error:
         return {"path": path, "text": error.strerror or "unreadable", "process": None}
+    except ValueError as error:
+        return {"path": path, "text": str(error), "process": None}
     stat = proc.stat(int(text)) if text.isdecimal() else None
     return {"path": path, "text": text[:40], "process": process_name(proc, stat.pid) if stat else None}
 
@@ -100,7 +105,7 @@ def _restored(proc: Proc, workload: str, folder: Path) -> Iterator[tuple[Path, s
             is_it = manifest["workload"]["name"] == workload and record["boot_id"] == proc.boot_id()
             if stat is not None and is_it and stat.start_time == record["start_time"]:
                 yield record_path.parent, process_name(proc, stat.pid)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             continue  # no image set that anybody could restore
 
 

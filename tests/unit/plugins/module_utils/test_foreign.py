@@ -27,12 +27,14 @@ def test_what_is_no_ordinary_file_is_not_even_opened(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "file").touch()
     (tmp_path / "zero").symlink_to("/dev/zero")
-    for name in ("pipe", "link", "zero", "."):
+    for name in ("pipe", "link", "zero"):
         with pytest.raises(subject.UnfitFile, match="no ordinary file"):
             subject.read_bytes(tmp_path / name, 10)
     with pytest.raises(subject.UnfitFile, match="no ordinary file"):
         subject.read_bytes(tmp_path / "zero", 10, follow=True)
     assert subject.read_bytes(tmp_path / "link", 10, follow=True) == b""
+    with pytest.raises(IsADirectoryError):
+        subject.read_bytes(tmp_path, 10)
     with pytest.raises(FileNotFoundError):
         subject.read_bytes(tmp_path / "absent", 10)
 

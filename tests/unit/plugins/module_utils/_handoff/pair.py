@@ -70,6 +70,7 @@ Requests = Union[SendRequest, ReceiveRequest]
 _real_kill = os.kill
 _MAPS = "10000-20000 r-xp 00000000 00:00 0 \n20000-30000 r-xp 00000000 08:01 7 /usr/bin/redis\n"
 _IN_RESTORER = "202 0x0 0x0 0x0 0x0 0x0 0x0 0x7ffc 0x10008\n"
+_ALL_SIGNALS_BLOCKED = "SigBlk:\tfffffffffffbfeff\n"
 
 
 class Host:
@@ -143,6 +144,7 @@ class Host:
         process = self.proc.folder / str(RESTORED)
         (process / "maps").write_text(_MAPS)
         (process / "syscall").write_text(_IN_RESTORER)
+        (process / "status").write_text(_ALL_SIGNALS_BLOCKED)
         process.rename(self.criu.with_name(streaming_criu.TEMPLATE))
 
     def state(self, pid: int) -> str:
@@ -261,9 +263,12 @@ class Pair:
         listed = [*request.hooks.get(moment, ()), {"command": list(command), "required": required}]
         self.ask(side, hooks={**request.hooks, moment: listed})
 
-    def cut(self, side: str, kind: str, after: bool, count: int = 1) -> None:
-        """Cut the link when this side says a message of this kind for the `count`-th time, before or after it."""
-        self.hosts[side].setups.append(lambda: _cut_at(kind, after, count))
+    def cut(self, side: str, kind: str, after: bool, count: int = 1, lasts: bool = False) -> None:
+        """Cut the link when this side says a message of this kind for the `count`-th time, before or after it.
+
+        If it `lasts`, the same becomes of each one after it.
+        """
+        self.hosts[side].setups.append(lambda: _cut_at(kind, after, count, lasts))
 
     def set(self, side: str, target: Any, name: str, value: Any) -> None:
         """Change an attribute in the process of one side alone."""
@@ -415,7 +420,7 @@ def _kill_on(host: Host) -> Callable[[int, int], None]:
     return kill
 
 
-def _cut_at(kind: str, after: bool, count: int) -> None:
+def _cut_at(kind: str, after: bool, count: int, lasts: bool) -> None:
     send = channel.Channel.send_until
     left = count
     links: list[socket.socket] = []
@@ -424,7 +429,7 @@ def _cut_at(kind: str, after: bool, count: int) -> None:
         nonlocal left
         links.append(self._socket)
         left -= message.kind == kind
-        cuts = message.kind == kind and left == 0
+        cuts = message.kind == kind and (left == 0 or (lasts and left < 0))
         if cuts and not after:
             _cut(links)
         send(self, message, deadline)

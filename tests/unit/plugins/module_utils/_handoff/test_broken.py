@@ -90,13 +90,22 @@ def test_the_link_is_cut(
 ) -> None:
     if kind in ("hello", "welcome"):
         pair.ask(TARGET, arm_seconds=1.0)  # nobody else comes
+    if kind == "hello":
+        pair.set(SOURCE, sender, "_CONNECT_SECONDS", 0.5)  # or it comes again for long
     pair.target.end_seconds = 0.5
-    pair.cut(side, kind, after, count)
+    pair.cut(side, kind, after, count, lasts=kind == "hello")
     pair.run()
     if target is not None:
         assert pair.target.steps() == target
     moved = outcome == GONE or (kind, after) in (("run", True), ("running", False))
     expect(pair, outcome, moved)
+
+
+def test_who_is_cut_off_before_it_was_heard_comes_again(pair: Pair) -> None:
+    pair.cut(SOURCE, "hello", after=False)
+    pair.run()
+    assert pair.target.steps() == ["armed", "receiving", "complete", "run", "running"]
+    expect(pair, GONE, moved=True)
 
 
 def test_images_of_a_source_that_is_lost_are_kept_until_it_is_known_to_live(pair: Pair) -> None:
