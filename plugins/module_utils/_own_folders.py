@@ -88,5 +88,5 @@ def _try(folder: Path) -> str | None:
         # Logs have another place then.
         return None if folder == LOG_FOLDER else error.message
     except OSError as error:
-        return f"cannot be written: {error.strerror}"
+        return f"{folder} cannot be written: {error.strerror}"
     return None

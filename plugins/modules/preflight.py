@@ -27,6 +27,8 @@ description:
     connections.
   - V(disk_space) - the images fit into O(images), which nobody but root may write, nor any folder above it. A source
     that sends them while CRIU writes them keeps none; leave O(images) out there.
+  - V(records) - both hosts can keep their records, locks and logs in C(/var/lib/fleet.criu), C(/run/fleet.criu) and
+    C(/var/log/fleet.criu), which are not read-only and have some room. It is found out without writing anything.
   - V(memory) - the target has the memory, twice if O(images) is in memory (C(/run/fleet.criu/images)), because restored
     memory and images are there at the same time; a warning if it takes swap.
   - V(sockets) - CRIU before 4.2 cannot dump TCP and UDP sockets on Linux 6.16 or later.

@@ -216,7 +216,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import r
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import Arriving, require_image_sets
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.begin import at_work
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.begin import at_work, note_that_it_ran
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import Asked
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.marks import Marks, container_of
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
@@ -239,9 +239,11 @@ def restore(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     )
     proc, runner = Proc(), SubprocessRunner()
     with at_work(_asked(request, parameters), proc, runner, check_mode):
-        if parameters["engine"] is not None:
-            return _restore_container(request, parameters, proc, runner, check_mode)
-        return _restore_workload(request, parameters, proc, runner, check_mode)
+        how = _restore_workload if parameters["engine"] is None else _restore_container
+        result = how(request, parameters, proc, runner, check_mode)
+        if request.allow_copy and not check_mode:
+            note_that_it_ran(request.images)
+        return result
 
 
 def _asked(request: RestoreRequest, parameters: Mapping[str, Any]) -> Asked:
@@ -253,7 +255,7 @@ def _asked(request: RestoreRequest, parameters: Mapping[str, Any]) -> Asked:
         root=request.root,
         pid_file=parameters["pid_file"],
     )
-    return Asked(f"The restore of {name}", marks)
+    return Asked(f"The restore of {name}", marks, is_copy=request.allow_copy)
 
 
 def _restore_workload(

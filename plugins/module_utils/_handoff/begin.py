@@ -26,16 +26,18 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import
     Asked,
     View,
     Work,
+    gives_its_images,
     look,
     read_work,
     require_free,
     require_other,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import FOLDER
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import FOLDER, Journal
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.marks import Marks, real_marks
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.open_records import read_all
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import REQUEST
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import settle
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Step
 from ansible_collections.fleet.criu.plugins.module_utils._own_folders import require_folders
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
@@ -85,6 +87,17 @@ def at_work(asked: Asked, proc: Proc, runner: Runner, check_only: bool = False) 
         yield
     finally:
         note.unlink()
+
+
+def note_that_it_ran(images: Path) -> None:
+    """Note in the journal of a handoff that had given up these images that they came to life here after all.
+
+    Then its source, if it still holds its copy, has nothing to wait for.
+    """
+    marks = real_marks(Marks(images=str(images)))
+    for record in read_all():
+        if gives_its_images(record, marks):
+            Journal(record.handoff, record.side).record(Step.RUNNING)
 
 
 def _settled_view(asked: Asked, proc: Proc) -> View:

@@ -77,7 +77,15 @@ class Held:
             f"since {told['since']} ({told['step']}): {told['state']}. It has {self.shared}."
         )
         wait = "Wait until it has ended. If it hangs" if self.agent else "Nothing was begun. To end it"
-        return CriuError(message, f"{wait}: {self.command}", {"open_handoff": told})
+        return CriuError(message, f"{wait}: {self.command}{self._last_resort()}", {"open_handoff": told})
+
+    def _last_resort(self) -> str:
+        if self.agent or self.record.side != TARGET or self.record.step is Step.RUN:
+            return ""
+        return (
+            f" (if {self.facts.get('source')} can never answer again: with -e source_as=gone the images are run here, "
+            "with -e source_as=back they are removed)"
+        )
 
     def _damage(self, damage: CriuError, what: str) -> CriuError:
         path = damage.facts["journal"]

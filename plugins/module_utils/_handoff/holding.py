@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping
@@ -42,11 +43,15 @@ _STOPPED = frozenset("tT")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to begin: `what` in words, as the beginning of a sentence; `handoff` if it is a side of one."""
+    """What is to begin: `what` in words, as the beginning of a sentence; `handoff` if it is a side of one.
+
+    `is_copy` says that somebody has asked for a copy of these very images by name, whatever else lives.
+    """
 
     what: str
     marks: Marks
     handoff: str = ""
+    is_copy: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ def look(asked: Asked, proc: Proc) -> View:
         if shared is None or record.handoff == asked.handoff:
             continue
         life = _life(record, proc)
+        if asked.is_copy and not life.agent and gives_its_images(record, marks):
+            continue
         stands = Standing.HOLDS if record.damage else standing(record, life)
         if stands is Standing.HOLDS:
             held.append(Held(record, life.agent, shared))
@@ -103,6 +110,13 @@ def holder(marks: Marks, proc: Proc) -> dict[str, Any] | None:
     """The handoff that holds the workload with these marks, in plain JSON types; None if none does."""
     held = look(Asked("", marks), proc).held
     return held[0].as_dict() if held else None
+
+
+def gives_its_images(record: Record, marks: Marks) -> bool:
+    """Whether the handoff has no use any more for the images that are asked for: it has said that it never runs."""
+    is_refused = record.side == TARGET and record.step is Step.REFUSED and record.damage is None
+    images = record.facts.get("images")
+    return is_refused and isinstance(images, str) and os.path.realpath(images) == marks.images
 
 
 def require_free(asked: Asked, proc: Proc) -> None:

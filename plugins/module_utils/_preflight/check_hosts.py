@@ -184,6 +184,15 @@ def disk_space(source: Facts, target: Facts, options: Options) -> Finding:
     return passed(f"The images need about {mib(needed)}; {free}{none}.")
 
 
+def records(source: Facts, target: Facts, options: Options) -> Finding:
+    """Both can keep their records, without which a workload could be lost or doubled."""
+    problems = [f"on {host['host']} {problem}" for host in (source, target) for problem in host["folder_problems"]]
+    if problems:
+        remedy = "Make room there, or make it writable (df, df -i, findmnt -T FOLDER)."
+        return failed("cannot_keep_records", f"No handoff could keep its records: {listed(problems)}.", remedy)
+    return passed("The folders for records, locks and logs can be written on both.")
+
+
 def memory(source: Facts, target: Facts, options: Options) -> Finding:
     """The target has the memory, twice if its images lie in memory too."""
     available, swap = target["memory_available"], target["swap_free"]

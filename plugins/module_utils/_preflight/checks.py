@@ -28,6 +28,7 @@ CHECKS: Mapping[str, Callable[[Facts, Facts, Options], Finding]] = {
     "cgroups": check_hosts.cgroups,
     "network_lock": check_hosts.network_lock,
     "disk_space": check_hosts.disk_space,
+    "records": check_hosts.records,
     "memory": check_hosts.memory,
     "sockets": check_workload.sockets,
     "io_uring": check_workload.io_uring,

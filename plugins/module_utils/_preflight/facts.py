@@ -29,7 +29,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.workload imp
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
-FORMAT = 3
+FORMAT = 4
 
 Facts = Mapping[str, Any]
 # How it will be moved, as far as the checks have to know: `network_lock`, `manage_cgroups`, `transport`, `compression`.

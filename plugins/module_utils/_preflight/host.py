@@ -16,6 +16,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import fre
 from ansible_collections.fleet.criu.plugins.module_utils._criu.memory_folder import is_in_memory
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import file_system
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
+from ansible_collections.fleet.criu.plugins.module_utils._own_folders import folder_problems
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.programs import installed
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
@@ -50,6 +51,7 @@ def host_facts(
         "memory_available": memory.get("MemAvailable"),
         "swap_free": memory.get("SwapFree", 0),
         "programs": installed(),
+        "folder_problems": folder_problems(),
     }
 
 

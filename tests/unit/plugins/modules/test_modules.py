@@ -22,12 +22,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine import discover
 from ansible_collections.fleet.criu.plugins.module_utils._engine.base import Bind, Container
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import reviver
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Step
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import mount_map
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.plugins.modules import dump
 from ansible_collections.fleet.criu.plugins.modules import restore as restore_module
-from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc, FakeRunner
+from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, FakeCriu, FakeProc, FakeRunner
 
 PID = 42
 MODULES = (
@@ -459,6 +461,90 @@ def test_dump_and_restore_take_a_workload_there_and_back(scene: Scene) -> None:
     }
     assert (scene.folder / "redis.pid").read_text() == f"{PID}\n"
     assert scene.restore()["changed"] is False
+
+
+def open_handoff(side: str, *steps: Step, **facts: Any) -> Path:
+    journal = Journal("redis-1", side)
+    journal.begin({"workload": "redis", "source": "node7", "target": "node8", "boot_id": BOOT_ID, **facts})
+    for step in steps:
+        journal.record(step)
+    return journal.path
+
+
+@pytest.mark.parametrize("changes", [{}, {"leave_running": True}, {"check_mode": True}, {"name": "another"}])
+def test_what_a_handoff_holds_is_not_dumped(scene: Scene, changes: dict[str, Any]) -> None:
+    path = open_handoff("source", Step.COMMITTED, pid=PID, start_time=5000)
+    before = path.read_bytes()
+    with pytest.raises(Failed) as caught:
+        scene.dump(**changes)
+    assert "the handoff redis-1 (node7 -> node8)" in caught.value.result["msg"]
+    assert caught.value.result["open_handoff"]["command"].endswith("fleet.criu.settle -e handoff=redis-1")
+    assert scene.proc.stat(PID) is not None
+    assert not scene.images.exists()
+    assert path.read_bytes() == before
+    assert scene.generations.current("redis") == 0
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("changes", [{}, {"allow_copy": True}, {"check_mode": True}])
+def test_what_a_handoff_holds_is_not_restored(scene: Scene, side: str, changes: dict[str, Any]) -> None:
+    scene.dump()
+    open_handoff(side, Step.COMMITTED if side == "source" else Step.RUN)
+    with pytest.raises(Failed) as caught:
+        scene.restore(**changes)
+    assert "the handoff redis-1 (node7 -> node8)" in caught.value.result["msg"]
+    assert scene.proc.stat(PID) is None
+
+
+def test_images_that_a_handoff_gave_up_are_restored_as_a_copy(scene: Scene) -> None:
+    scene.dump()
+    path = open_handoff("target", Step.COMPLETE, Step.REFUSED, images=str(scene.images))
+    with pytest.raises(Failed):
+        scene.restore()
+    assert scene.restore(check_mode=True, allow_copy=True)["changed"] is True
+    assert path.read_text().count("running") == 0
+    assert scene.restore(allow_copy=True)["pid"] == PID
+    assert path.read_text().count("running") == 1, "its source has nothing to wait for any more"
+
+
+def test_nothing_is_dumped_or_restored_where_no_record_could_be_kept(scene: Scene, host: Path) -> None:
+    scene.dump(leave_running=True)
+    for path in (host / "lib" / "handoffs").iterdir():
+        path.unlink()
+    (host / "lib" / "handoffs").rmdir()
+    (host / "lib" / "handoffs").touch()
+    for attempt in (lambda: scene.dump(images=str(scene.folder / "other")), scene.restore):
+        with pytest.raises(Failed) as caught:
+            attempt()
+        assert "cannot keep records" in caught.value.result["msg"]
+    assert scene.proc.stat(PID) is not None
+    assert not (scene.folder / "other").exists()
+
+
+def test_workload_info_tells_which_handoff_holds_it(scene: Scene) -> None:
+    assert scene.run("workload_info", pid=PID)["handoff"] is None
+    open_handoff("source", Step.COMMITTED, pid=PID, start_time=5000)
+    told = scene.run("workload_info", pid=PID)["handoff"]
+    assert (told["name"], told["side"], told["step"], told["other_host"]) == ("redis-1", "source", "committed", "node8")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"name": "redis", "pid": 7},
+        {"pid_file": "/run/redis.pid"},
+        {"unit": "own.service"},
+    ],
+)
+def test_workload_info_tells_also_of_what_may_have_run(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(scene, "criu", FakeRunner({("systemctl", "show"): Completed(0, "0\n")}))
+    open_handoff("target", Step.RUN, pid_file="/run/redis.pid", unit="own")
+    found = scene.run("workload_info", required=False, **asked)
+    assert found["found"] is False
+    assert found["handoff"]["step"] == "run"
+    assert found["handoff"]["other_host"] == "node7"
 
 
 def test_dump_and_restore_tell_the_difference(scene: Scene) -> None:

@@ -420,6 +420,33 @@ def test_a_restore_whose_module_was_killed_goes_on(scene: Scene) -> None:
         scene.begin(scene.receive(root="/r"))
 
 
+def copy_of(scene: Scene, images: str = "images") -> Asked:
+    return Asked("The restore", Marks("redis", images=str(scene.folder / images)), is_copy=True)
+
+
+def test_a_copy_of_images_that_a_handoff_gave_up_may_be_asked_for(scene: Scene) -> None:
+    scene.journal(TARGET, Step.COMPLETE, Step.REFUSED)
+    for refused in (copy_of(scene, "others"), replace(copy_of(scene), is_copy=False), scene.receive("redis")):
+        with pytest.raises(CriuError, match="source_as=gone"):
+            scene.begin(refused)
+    scene.begin(copy_of(scene))
+    subject.note_that_it_ran(scene.folder / "others")
+    with pytest.raises(CriuError, match="the handoff h0 "):
+        scene.begin(scene.receive("redis"))
+    subject.note_that_it_ran(scene.folder / "images")
+    scene.begin(scene.receive("redis"))
+
+
+@pytest.mark.parametrize("steps", [(Step.COMPLETE,), (Step.DROPPED,), (Step.RUN,)])
+def test_a_handoff_that_may_still_run_its_images_gives_them_to_nobody(scene: Scene, steps: tuple[Step, ...]) -> None:
+    journal = scene.journal(TARGET, *steps)
+    before = journal.path.read_bytes()
+    with pytest.raises(CriuError, match="the handoff h0 "):
+        scene.begin(copy_of(scene))
+    subject.note_that_it_ran(scene.folder / "images")
+    assert journal.path.read_bytes() == before
+
+
 def test_a_check_keeps_nobody_from_anything(scene: Scene) -> None:
     with at_work(scene.dump("redis"), scene.proc, FakeRunner(), check_only=True):
         scene.begin(scene.dump("redis"))

@@ -18,7 +18,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.image_timers impo
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import read_manifest, verify_files
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import RESULT, Report
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
@@ -28,9 +28,11 @@ from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pai
     CHILD,
     HANDOFF,
     IMAGES,
+    PATIENCE,
     PID,
     RESTORED,
     SOURCE,
+    START,
     TARGET,
     Pair,
 )
@@ -279,6 +281,58 @@ def test_storage_that_is_not_the_same_is_found_out(pair: Pair) -> None:
     assert "are not those of the source" in pair.source.result()["reason"]
     assert steps(pair) == (["armed", "freezing", "back"], ["armed", "receiving", "cleared"])
     assert pair.target.argvs("restore") == []
+
+
+# While another handoff is open
+
+
+def open_handoff(pair: Pair, side: str, *steps: Step, **facts: Any) -> Journal:
+    host = pair.hosts[side]
+    journal = Journal("old", side, host.here / "lib" / "handoffs")
+    known = {"boot_id": host.proc.boot_id(), "source": "node1", "target": "node9", "folder": str(pair.folder / "old")}
+    journal.begin({"workload": "redis", **known, **facts})
+    for step in steps:
+        journal.record(step)
+    return journal
+
+
+@pytest.mark.parametrize("name", ["redis", "another name"])
+def test_what_is_held_in_doubt_is_not_sent_once_more(pair: Pair, name: str) -> None:
+    journal = open_handoff(pair, SOURCE, Step.FREEZING, Step.COMMITTED, workload=name, pid=PID, start_time=START)
+    before = journal.path.read_bytes()
+    # It does not come to ask the target for anything, which the role ends then.
+    pair.arm()
+    pair.start(SOURCE, sender.main, pair.send)
+    until = time.monotonic() + PATIENCE
+    while not (pair.source.runtime / RESULT).exists() and time.monotonic() < until:
+        time.sleep(0.005)
+    pair.stop(TARGET)
+    pair.wait()
+    result = pair.source.result()
+    assert result["outcome"] == "back"
+    assert "the handoff old (node1 -> node9)" in result["reason"]
+    assert "-e handoff=old" in result["remedy"]
+    assert pair.source.argvs("dump") == []
+    assert steps(pair) == ([], ["armed", "cleared"])
+    assert journal.path.read_bytes() == before
+
+
+def test_a_target_that_keeps_the_images_of_another_attempt_takes_none(pair: Pair) -> None:
+    open_handoff(pair, TARGET, Step.COMPLETE, Step.DROPPED, images=str(pair.folder / "old images"))
+    pair.run()
+    assert "the handoff old " in pair.target.result()["reason"]
+    assert pair.lives() == BACK
+    assert steps(pair)[1] == []
+    assert not pair.images.exists()
+
+
+def test_what_died_before_anything_is_ended_on_the_way(pair: Pair) -> None:
+    sent = open_handoff(pair, SOURCE, Step.FREEZING, pid=PID, start_time=START)
+    taken = open_handoff(pair, TARGET, Step.RECEIVING, images=str(pair.folder / "old images"))
+    pair.run()
+    assert sent.path.read_text().count('"back"') == 1
+    assert taken.path.read_text().count('"cleared"') == 1
+    expect_moved(pair)
 
 
 # Folders that are synced. What rsync does is tested in test_files.py.

@@ -206,6 +206,34 @@ def test_a_second_call_starts_no_second_sender(agents: Agents, how: str) -> None
     assert follow_send("h1", 1.0) == state(progress={"port": 4711})
 
 
+@pytest.mark.parametrize(("side", "step"), [(SOURCE, Step.COMMITTED), (TARGET, Step.RUN)])
+def test_nothing_is_touched_for_a_workload_that_is_held(agents: Agents, tmp_path: Path, side: str, step: Step) -> None:
+    journal = Journal("h0", side)
+    journal.begin({"workload": "redis"})
+    journal.record(step)
+    request = replace(RECEIVE, folders={"k1": str(tmp_path / "a")}, claims=["/srv/data"])
+    for attempt in (lambda: arm(request, "c1", SubprocessRunner()), lambda: send(SEND, "c1", SubprocessRunner())):
+        with pytest.raises(CriuError, match="the handoff h0 "):
+            attempt()
+    assert agents.events == []
+    assert not agents.runtime.exists()
+    assert not (tmp_path / "a").exists()
+    assert not Contents().belongs_to("/srv/data", "redis")
+
+
+def test_nothing_is_touched_where_no_record_could_be_kept(agents: Agents, host: Path) -> None:
+    (host / "lib").touch()
+    for attempt in (
+        lambda: make_certificate("h1", SOURCE, SubprocessRunner()),
+        lambda: arm(RECEIVE, "c1", SubprocessRunner()),
+        lambda: send(SEND, "c1", SubprocessRunner()),
+    ):
+        with pytest.raises(CriuError, match="cannot keep records"):
+            attempt()
+    assert agents.events == []
+    assert not agents.runtime.exists()
+
+
 # What is removed when the next handoff is prepared
 
 

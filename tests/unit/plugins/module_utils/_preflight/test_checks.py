@@ -38,6 +38,7 @@ HOST: dict[str, Any] = {
     "swap_free": 0,
     "features": {"userns": True},
     "network_locks": {"nftables": True, "iptables": True},
+    "folder_problems": [],
     "programs": {"openssl": True, "rsync": True, "zstd": True, "lz4": False},
 }
 SOURCE: dict[str, Any] = {
@@ -214,6 +215,16 @@ def test_everything_passes_on_the_same_host() -> None:
         ("network_lock", {"sockets": [SOCKET]}, {}, "skipped", "not_applicable", "no network namespace"),
         ("network_lock", {"sockets": [], "namespaces": ["net"]}, {}, "passed", "ok", "nftables"),
         ("network_lock", {}, {"network_locks": {}}, "skipped", "not_applicable", "no CRIU"),
+        ("records", {}, {}, "passed", "ok", "can be written on both"),
+        (
+            "records",
+            {"folder_problems": ["/run/x is full"]},
+            {},
+            "failed",
+            "cannot_keep_records",
+            "on node1 /run/x is full",
+        ),
+        ("records", {}, {"folder_problems": ["/x is no folder"]}, "failed", "cannot_keep_records", "on node2 /x is no"),
         ("disk_space", {}, {"free_bytes": 99 * MIB}, "failed", "too_little_space", "99.0 MiB are free for /i on node2"),
         ("disk_space", {"free_bytes": 99 * MIB}, {}, "failed", "too_little_space", "on node1"),
         ("disk_space", {}, {"images_problem": OPEN_FOLDER}, "failed", "folder_not_trusted", "On node2, /i is open"),
