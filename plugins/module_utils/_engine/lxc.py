@@ -40,11 +40,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.lxc_configurati
     mount_entries,
     read_settings,
     remapped_settings,
+    settings_in,
     settings_text,
     without_missing,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._files import write_atomically
+from ansible_collections.fleet.criu.plugins.module_utils._foreign import read_text
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import OTHER
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
@@ -133,7 +135,7 @@ class Lxc(Engine):
             self.ask(["lxc-wait", "--state", "STOPPED", "--timeout", _STOP_SECONDS, "--name", name], may_fail=True)
         path = Path(container.bundle) / CONFIGURATION
         with contextlib.suppress(FileNotFoundError):
-            if path.read_text("utf-8", "surrogateescape").startswith(f"# {_MADE_BY_US}"):
+            if read_text(path, 1 << 20, follow=True).startswith(f"# {_MADE_BY_US}"):
                 path.unlink()
             else:
                 path.replace(path.with_name(PUT_ASIDE))
@@ -216,7 +218,7 @@ class Lxc(Engine):
             raise CriuError(f"{arrival.name!r} cannot be the name of a container.", "Use letters, digits and _.-")
         if arrival.root is None:
             raise CriuError("There is no root for the container on this host.", "Add a rule for the mountpoint '/'.")
-        settings = [(str(key), str(value)) for key, value in arrival.configuration[CONFIGURATION]]
+        settings = settings_in(arrival.configuration.get(CONFIGURATION))
         text = settings_text(remapped_settings(settings, arrival.sources, arrival.root), _MADE_BY_US)
         folder = self._folder() / arrival.name
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.lxc_configurati
     mount_entries,
     read_settings,
     remapped_settings,
+    settings_in,
     settings_text,
     without_missing,
 )
@@ -56,6 +58,79 @@ def test_settings_are_what_a_file_says_in_its_order(tmp_path: Path) -> None:
         ("lxc.mount.entry", ""),
         ("lxc.single", '"'),
     ]
+
+
+CONTROL = ["\r", "\v", "\f", "\0", "\x1c", "\x1d", "\x1e", "\x1f", "\x7f", "\x85", "\u2028", "\u2029", "\x1b"]
+
+
+@pytest.mark.parametrize("character", CONTROL)
+@pytest.mark.parametrize("line", ["lxc.uts.name = web{}lxc.hook.start = /x", "lxc.uts.name = web{}", "lxc.a{}b = c"])
+def test_a_line_ends_at_a_newline_alone_and_control_characters_are_refused(
+    tmp_path: Path, character: str, line: str
+) -> None:
+    path = tmp_path / "config"
+    path.write_bytes(f"a = 1\n# {character} in a comment\n{line.format(character)}\n".encode())
+    with pytest.raises(CriuError, match=r"control character .* in line 3 of the configuration") as caught:
+        read_settings(path)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u2003", "\u3000", "\ufeff"])
+def test_only_blanks_and_tabs_are_taken_away_and_part_fields(tmp_path: Path, blank: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(f"\t a\t= \t{blank}x{blank} \t\n", "utf-8")
+    assert read_settings(path) == [("a", f"{blank}x{blank}")]
+    (entry,) = mount_entries([("lxc.mount.entry", f"/srv/a{blank}b\tdata \t none bind")])
+    assert (entry.source, entry.destination) == (f"/srv/a{blank}b", "/data")
+
+
+def test_only_what_getmntent_knows_is_an_escape() -> None:
+    (entry,) = mount_entries([("lxc.mount.entry", "/a\\040b\\134c\\\\d\\101\\777 data none bind")])
+    assert entry.source == "/a b\\c\\d\\101\\777"
+
+
+def test_folders_that_include_themselves_have_an_end(tmp_path: Path) -> None:
+    for number in range(10):
+        write(tmp_path / f"{number}.conf", f"lxc.include = {tmp_path}")
+    with pytest.raises(CriuError, match="includes itself"):
+        read_settings(write(tmp_path / "config", f"lxc.include = {tmp_path}"))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "pipe", "zero", "holes"])
+def test_what_is_no_file_is_an_error_of_ours(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "holes").touch()
+    os.truncate(tmp_path / "holes", 1 << 40)
+    with pytest.raises(CriuError, match="cannot be read"):
+        read_settings(write(tmp_path / "config", f"lxc.include = {tmp_path}/{name}"))
+
+
+@pytest.mark.parametrize("character", ["\n", *CONTROL])
+def test_no_value_can_become_a_line_of_its_own(character: str) -> None:
+    for setting in (("lxc.rootfs.path", f"dir:/mnt/r{character}x"), (f"lxc.a{character}b", "c")):
+        with pytest.raises(CriuError, match="control character"):
+            settings_text([setting], "A comment.")
+
+
+@pytest.mark.parametrize("key", ["", "a b", "#a", "a=b", " a"])
+def test_no_key_can_be_another_line(key: str) -> None:
+    with pytest.raises(CriuError, match="cannot be a key"):
+        settings_text([(key, "x")], "A comment.")
+
+
+@pytest.mark.parametrize("value", ["'a'", '"a"', " a", "a\t", "''", '"', "'a'b'", '"a" "b"'])
+def test_a_value_with_quotes_or_blanks_at_its_ends_is_read_again(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(settings_text([("a", value)], "A comment."))
+    assert read_settings(path) == [("a", value)]
+
+
+@pytest.mark.parametrize("value", [None, {}, "ab", [["a"]], [["a", 1]], [["a", "b", "c"]], [1], ["ab"]])
+def test_settings_from_elsewhere_that_are_none_are_an_error_of_ours(value: object) -> None:
+    with pytest.raises(CriuError, match="no list of keys and values"):
+        settings_in(value)
+    assert settings_in([["a", "b"]]) == [("a", "b")]
 
 
 def test_an_include_is_replaced_by_what_is_in_it(tmp_path: Path) -> None:
