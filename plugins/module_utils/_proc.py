@@ -107,13 +107,14 @@ class Proc:
 
     def status(self, pid: int) -> dict[str, str]:
         """The fields of /proc/PID/status by name."""
-        lines = (line.partition(":") for line in self._read(pid, "status").splitlines())
+        lines = (line.partition(":") for line in self._read(pid, "status").split("\n")[:-1])
         return {name: value.strip() for name, _colon, value in lines}
 
     def control_groups(self, pid: int) -> dict[str, str]:
         """The control group of a process by controllers, "" for version 2, see cgroups(7); empty if it is gone."""
         groups = {}
-        for line in self._read(pid, "cgroup", "surrogateescape").splitlines():
+        # Users name their groups and threads, also with what Python takes for the end of a line.
+        for line in self._read(pid, "cgroup", "surrogateescape").split("\n")[:-1]:
             _number, controllers, path = line.split(":", 2)
             groups[controllers] = path
         return groups

@@ -12,10 +12,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import errors_in, first_and_last
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._foreign import read_tail
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrusted, make_folder
 
 MOST_LINES = 12
+# What went wrong is at its end.
+_LONGEST = 32 << 20
 LOG_FOLDER = Path("/var/log/fleet.criu")
 # Where others than root may write /var/log, as the group syslog does on Ubuntu.
 OTHER_LOG_FOLDER = Path("/var/lib/fleet.criu/log")
@@ -26,7 +29,7 @@ def failure(what: str, completed: Completed, log_file: Path, places: Places | No
 
     `places` resolves the mount IDs and paths in the log; without it they are told as they are.
     """
-    log = log_file.read_text("utf-8", "replace") if log_file.is_file() else ""
+    log = _text_of(log_file)
     printed = completed.stderr or completed.stdout
     # Before CRIU has opened its log, for example at an option that it does not know, it can only print.
     errors = errors_in(log) or errors_in(printed) or first_and_last(log) or first_and_last(printed)
@@ -44,6 +47,13 @@ def failure(what: str, completed: Completed, log_file: Path, places: Places | No
             "rc": completed.returncode,
         },
     )
+
+
+def _text_of(log_file: Path) -> str:
+    try:
+        return read_tail(log_file, _LONGEST).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
 
 
 def _keep(log_file: Path) -> Path | None:

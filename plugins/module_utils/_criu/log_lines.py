@@ -55,7 +55,7 @@ def errors_in(log: str) -> list[ErrorLine]:
     """The log's error lines in their order, each with the lines just before it, without those that say nothing."""
     errors = []
     before: list[str] = []
-    for line in log.splitlines():
+    for line in log.split("\n"):
         text = _text(line)
         if not text or says_nothing(text):
             continue
@@ -69,7 +69,7 @@ def errors_in(log: str) -> list[ErrorLine]:
 
 def first_and_last(text: str) -> list[ErrorLine]:
     """What a text without error lines may tell: its first line and its last two."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not says_nothing(_text(line))]
+    lines = [line.strip() for line in text.split("\n") if line.strip() and not says_nothing(_text(line))]
     return [ErrorLine(line) for line in lines[:1] + lines[1:][-2:]]
 
 

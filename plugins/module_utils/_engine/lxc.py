@@ -111,7 +111,7 @@ class Lxc(Engine):
 
     def containers(self) -> list[Container]:
         folder = self._folder()
-        rows = self.ask(["lxc-ls", "--fancy", "--fancy-format", "NAME,STATE,PID"]).stdout.splitlines()[1:]
+        rows = self.ask(["lxc-ls", "--fancy", "--fancy-format", "NAME,STATE,PID"]).stdout.split("\n")[1:]
         return [self._container(folder, *row.split()[:3]) for row in rows if len(row.split()) > 2]
 
     def facts(self, container: Container | None = None) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def _show(systemctl: list[str], unit: str, names: tuple[str, ...], runner: Runne
             "Run the same command by hand and see what is wrong with systemd on this host.",
             {"argv": [*systemctl, "show", unit], "rc": completed.returncode},
         )
-    lines = (line.partition("=") for line in completed.stdout.splitlines())
+    lines = (line.partition("=") for line in completed.stdout.split("\n"))
     return {name: value for name, _equals, value in lines}
 
 

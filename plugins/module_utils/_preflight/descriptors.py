@@ -49,6 +49,6 @@ def has_locks(proc: Proc, descriptor: Descriptor) -> bool:
     """Whether a file lock is held through it (the `lock` lines of /proc/PID/fdinfo)."""
     path = proc.folder / str(descriptor.pid) / "fdinfo" / str(descriptor.number)
     try:
-        return any(line.startswith("lock:") for line in path.read_text("ascii", "replace").splitlines())
+        return any(line.startswith(b"lock:") for line in path.read_bytes().split(b"\n"))
     except OSError:
         return False

@@ -64,7 +64,7 @@ def file_identity(path: str) -> dict[str, Any] | None:
 
 def _maps(proc: Proc, pid: int) -> str:
     try:
-        return (proc.folder / str(pid) / "maps").read_text("utf-8", "surrogateescape")
+        return (proc.folder / str(pid) / "maps").read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
         return ""
 

@@ -166,3 +166,11 @@ def test_users_are_the_real_ones_each_once_in_order(proc: FakeProc) -> None:
     for pid, uids in ((42, "1000\t0\t0\t0"), (43, "0\t5\t5\t5"), (44, "1000\t1\t1\t1")):
         proc.add(pid, status=f"Uid:\t{uids}\n")
     assert user_ids(proc, [42, 43, 44, 45]) == [0, 1000]
+
+
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_what_users_may_write_into_proc_makes_no_line(tmp_path: Path, end: str) -> None:
+    proc = FakeProc(tmp_path / "proc")
+    proc.add(42, status=f"Name:\tx{end}Kthread:\t1\nUid:\t7\t7\t7\t7\n", cgroup=f"0::/a{end}1:cpu:/b\n")
+    assert proc.status(42) == {"Name": f"x{end}Kthread:\t1", "Uid": "7\t7\t7\t7"}
+    assert proc.control_groups(42) == {"": f"/a{end}1:cpu:/b"}
