@@ -26,6 +26,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff import (
     open_records,
     request,
     reviver,
+    same_files,
     start,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts import contents
@@ -55,6 +56,7 @@ def redirect(folder: Path, set_attribute: Callable[[Any, str, Any], None] = seta
     set_attribute(_own_folders, "OWN_FOLDERS", own)
     set_attribute(generation.Generations.__init__, "__defaults__", (folder / "lib" / "generations.json",))
     set_attribute(contents.Contents.__init__, "__defaults__", (folder / "lib" / "contents.json",))
+    set_attribute(same_files.Records.__init__, "__defaults__", (folder / "lib" / "same_files",))
 
 
 def trust_temporary_folders(set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:

@@ -69,14 +69,14 @@ def set_folder_times(times: Mapping[str, int], modules: Mapping[str, str]) -> No
     Raises CriuError for a module that is none.
     """
     for module, nanoseconds in times.items():
-        folder = os.open(_path_of(module, modules), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(path_of(module, modules), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.utime(folder, ns=(os.fstat(folder).st_atime_ns, nanoseconds))
         finally:
             os.close(folder)
 
 
-def _path_of(module: str, modules: Mapping[str, str]) -> str:
+def path_of(module: str, modules: Mapping[str, str]) -> str:
     if module not in modules or not _NAME.match(module):
         raise CriuError(
             f"The source asks for the folder {module!r}, which is none of this handoff.",
@@ -87,7 +87,7 @@ def _path_of(module: str, modules: Mapping[str, str]) -> str:
 
 
 def _configuration_file(module: str, modules: Mapping[str, str], folder: Path) -> Path:
-    path = _path_of(module, modules)
+    path = path_of(module, modules)
     if "\n" in path:
         raise CriuError(f"rsync cannot be told of the path {path!r}.", "Use a path without a newline.")
     # The last slash guards blanks and a backslash at the end of the path (rsyncd.conf(5), FILE FORMAT).

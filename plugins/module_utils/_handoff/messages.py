@@ -105,6 +105,19 @@ def _is_wholes(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(map(_is_whole, value))
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(_is_text, value))
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_differing(value: Any) -> bool:
+    checks = {"is_known": _is_flag, "names": _is_texts, "is_complete": _is_flag, "rsync": _is_wholes}
+    return isinstance(value, dict) and set(value) == set(checks) and all(checks[name](value[name]) for name in value)
+
+
 def _is_compression(value: Any) -> bool:
     return isinstance(value, str) and value in METHODS
 
@@ -143,8 +156,15 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "prepare": {"memory": _is_wholes, "manifest": _is_object, "compression": _is_compression, "engine": _is_object},
     # What the engine reads is there: it may begin.
     "engine": {},
+    # Before a folder, or a file in one, is copied: `copy` is the one after which both have noted how the files look.
+    "compare": {"folder": _is_text, "file_name": _is_text, "copy": _is_text},
+    # The copies over the connections of these numbers have ended well here, or the other end must say why not.
+    "copied": {"connections": _is_wholes},
+    # Note how the files look now. `copy` is the name for what is copied in this handoff; no other has it.
+    "note": {"copy": _is_text},
     "freezing": {},
-    "complete": {"checksums": _is_checksums, "folder_times": _is_times},
+    # `connections` are those of the last copies, which have ended well here.
+    "complete": {"checksums": _is_checksums, "folder_times": _is_times, "connections": _is_wholes},
     "run": {},
     "abort": {"reason": _is_text},
     "gone": {},
@@ -152,6 +172,8 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "welcome": {"ticket": _is_text, "generation": _is_whole, "criu_version": _is_text},
     "refused": {"reason": _is_text},
     "prepared": {},
+    # To `compare`: see `same_files.Differing`.
+    "differing": {"files": _is_differing},
     "ready": {"pid": _is_whole, "start_time": _is_whole, "timings": _is_object},
     "running": {"pid": _is_whole, "timings": _is_object},
     "failed": {"reason": _is_text, "remedy": _is_text, "facts": _is_object},

@@ -13,9 +13,9 @@ import datetime
 import os
 import signal
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.cgroup_mount import Noted, note, put_back
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import RESTORE_LOG, Options
@@ -56,6 +56,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import file_server
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.admission import Listener
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.arrivals import Arrivals
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.begin import beginning
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy, make_identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost
@@ -153,6 +154,9 @@ class Receiver(Side[ReceiveRequest]):
         self._identity: Identity | None = None
         self._noted: Noted | None = None
         self._put_back: list[str] = []
+        self._arrivals = Arrivals(runner)
+        self._copy_name = ""
+        self._waits_for_copies: tuple[Sequence[int], bool, Callable[[], None]] | None = None
         self._is_gone = False
         self._is_lost = False
         self._actions = {
@@ -297,11 +301,21 @@ class Receiver(Side[ReceiveRequest]):
                 self._timings.begin("receive")
                 self._control.send(Message("prepared"))
             elif message.kind == "complete":
-                file_server.set_folder_times(message.fields["folder_times"], self._folders())
-                self._checksums = message.fields["checksums"]
-                self._maybe_received()
+                fields = message.fields
+                self._when_copied(fields["connections"], False, lambda: self._has_been_completed(fields))
+            else:
+                self._answer_about_files(message)
         except CriuError as error:
             self._fail(error)
+
+    def _answer_about_files(self, message: Message) -> None:
+        if message.kind == "compare":
+            self._compare(message.fields)
+        elif message.kind == "copied":
+            self._when_copied(message.fields["connections"], True, self._say_prepared)
+        elif message.kind == "note":
+            self._copy_name = message.fields["copy"]
+            self._loop.in_background(self._arrivals.note, self._files_noted)
 
     # Receiving.
 
@@ -331,11 +345,11 @@ class Receiver(Side[ReceiveRequest]):
             self._loop.watch(channel, self._heard, channel.has_pending)
             self._happen(Event.HELLO)
         elif purpose == "copy":
-            folder = str(hello.fields["folder"])
+            folder, number = str(hello.fields["folder"]), hello.fields["number"]
             modules = self._folders()
             self._loop.in_background(
-                lambda: file_server.serve(channel, folder, modules, self._folder / f"copy.{hello.fields['number']}"),
-                self._copied,
+                lambda: file_server.serve(channel, folder, modules, self._folder / f"copy.{number}"),
+                lambda _result, error: self._copied(number, error),
             )
         elif self._stream is None and self._store is not None:
             self._stream = channel
@@ -351,14 +365,57 @@ class Receiver(Side[ReceiveRequest]):
     def _folders(self) -> dict[str, str]:
         return {**self._request.folders, **(self._engine.folders() if self._engine is not None else {})}
 
-    def _copied(self, _result: Any, error: Exception | None) -> None:
-        if error is None:
+    def _copied(self, number: int, error: Exception | None) -> None:
+        # Whether it was needed the source says; what it has opened ahead of the freeze may end unused.
+        if error is not None:
+            self._report.log(f"copy {number}: {error}")
+        self._arrivals.ended(number, error)
+        self._go_on_if_copied()
+
+    def _when_copied(self, numbers: Sequence[int], live: bool, then: Callable[[], None]) -> None:
+        self._waits_for_copies = (numbers, live, then)
+        self._go_on_if_copied()
+
+    def _go_on_if_copied(self) -> None:
+        if self._waits_for_copies is None:
             return
-        # What the source has opened ahead of the freeze and then did not need ends like that.
-        if "connection unexpectedly closed" in str(error):
-            self._report.log(f"a copy was not needed: {error}")
-        else:
+        numbers, live, then = self._waits_for_copies
+        try:
+            if self._arrivals.have_ended(numbers, live):
+                self._waits_for_copies = None
+                then()
+        except CriuError as error:
+            self._waits_for_copies = None
             self._fail(error)
+
+    def _compare(self, fields: Mapping[str, Any]) -> None:
+        module, file_name, copy, modules = fields["folder"], fields["file_name"], fields["copy"], self._folders()
+        self._loop.in_background(lambda: self._arrivals.compare(module, file_name, copy, modules), self._compared)
+
+    def _compared(self, differing: Any, error: Exception | None) -> None:
+        self._answer_with(Message("differing", {"files": asdict(differing)}) if error is None else None, error)
+
+    def _files_noted(self, _result: Any, error: Exception | None) -> None:
+        self._answer_with(Message("prepared"), error)
+
+    def _say_prepared(self) -> None:
+        self._answer_with(Message("prepared"), None)
+
+    def _answer_with(self, message: Message | None, error: Exception | None) -> None:
+        if error is not None or message is None or self._control is None:
+            self._fail(error or CriuError("There is no answer."))
+            return
+        try:
+            self._control.send(message)
+        except LinkLost as lost:
+            self._fail(lost)
+
+    def _has_been_completed(self, fields: Mapping[str, Any]) -> None:
+        if self._state is not Target.RECEIVING:
+            return
+        file_server.set_folder_times(fields["folder_times"], self._folders())
+        self._checksums = fields["checksums"]
+        self._maybe_received()
 
     def _prepare(self, fields: Mapping[str, Any]) -> None:
         self._manifest = manifest_of(fields["manifest"])
@@ -658,7 +715,8 @@ class Receiver(Side[ReceiveRequest]):
         try:
             Generations().spend(self._request.workload, self._manifest.generation)
             self._notifier.confirm(self._identity.pid)
-        except CriuError as error:  # it runs all the same
+            self._arrivals.remember(self._copy_name)
+        except (CriuError, OSError) as error:  # it runs all the same
             self._note(error)
         self._run_hooks("after_run")
         self._loop.set_deadline(_END_SECONDS)

@@ -41,6 +41,11 @@ _ESCAPED = r"\\\1"
 _SENT = re.compile(r"^Total bytes sent: ([0-9,]+)$", re.MULTILINE)
 # rsync(1), --itemize-changes: eleven characters, a blank, the name.
 _ITEM = re.compile(r"^(\*deleting  |[<>ch.][fdLDS][^ \n]{9}) (.*)$", re.MULTILINE)
+_SENT_FILE = re.compile(r"^<f[^ \n]{9} (.*)$", re.MULTILINE)
+_VERSION = re.compile(r"^rsync +version ([0-9]+)\.([0-9]+)\.([0-9]+)")
+# Since then the other end says what goes wrong there on its own standard error, and this end ends well (rsync(1),
+# --stderr). Neither knows the option before.
+_HAS_STDERR = (3, 2, 3)
 _OCTAL = re.compile(rb"\\#([0-3][0-7]{2})")
 
 # It goes on in a child: in the end rsync waits for what it has started, and looks only every 20 ms whether it is gone.
@@ -83,6 +88,21 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Close the connection. Harmless if it is closed."""
+
+
+class NumberedStream(Stream, Protocol):
+    """One that both ends know by its `number`."""
+
+    number: int
+
+
+class Numbered:
+    """A stream that gets a number."""
+
+    def __init__(self, stream: Stream, number: int) -> None:
+        self.number = number
+        self.pump = stream.pump
+        self.close = stream.close
 
 
 @dataclass(frozen=True)
@@ -129,7 +149,7 @@ class Rsync:
         options: Sequence[str],
         waits_for_names: bool,
         sockets: Sockets,
-        connect: Callable[[str], Stream],
+        connect: Callable[[str], NumberedStream],
         runner: Runner,
         timeout: float,
     ) -> None:
@@ -143,6 +163,7 @@ class Rsync:
         self._local: socket.socket | None = None
         self._names: int | None = None
         self._stream = connect(copy.module)
+        self.number = self._stream.number
         argv = ["rsync", *options, f"--rsh={sockets.remote_shell(self._path)}"]
         argv += [f"--files-from={self._names_path}"] if waits_for_names else []
         argv += ["--", *_source_and_destination(copy)]
@@ -179,6 +200,8 @@ class Rsync:
             self._close_stream()
         if hasattr(self, "_running"):
             self._running.join()
+        if self._pumping is None and self._local is not None:
+            self._local.close()
         if self._names_path.exists():
             self._names_path.unlink()
 
@@ -257,8 +280,8 @@ def options_for_named() -> list[str]:
     """The options that make equal what is named to it, and remove what is named and gone."""
     return [
         *_options(),
-        # Compare the contents even if size and time agree: the time may have been set back. This also parts files that
-        # were hard links before.
+        # Compare the contents even if size and time agree: the time may have been set back. Each file is written anew,
+        # which also parts what is one file at the target and no more here.
         "--ignore-times",
         "--no-recursive",
         "--from0",
@@ -267,13 +290,27 @@ def options_for_named() -> list[str]:
     ]
 
 
-def failure(copy: Copy, completed: Completed) -> CommandFailed:
-    """What to raise for an rsync that did not succeed."""
+def version(runner: Runner) -> tuple[int, ...]:
+    """The version of rsync here as three numbers; none if there is no rsync or it does not say so."""
+    try:
+        found = _VERSION.match(runner(Command(["rsync", "--version"])).stdout)
+    except CriuError:
+        return ()
+    return tuple(map(int, found.groups())) if found is not None else ()
+
+
+def options_for_words(here: Sequence[int], there: Sequence[int]) -> list[str]:
+    """The options by which what goes wrong at the target is said, and counts, here. For the versions of both ends."""
+    return ["--stderr=client"] if min(tuple(here), tuple(there)) >= _HAS_STDERR else []
+
+
+def failure(copy: Copy, completed: Completed, *numbers: int) -> CommandFailed:
+    """What to raise for an rsync that did not succeed; `numbers` are those of its connections."""
     said = " | ".join(completed.stderr.strip().splitlines()[-4:])
     return CommandFailed(
         f"Copying {copy.path} to the target failed (rsync exit status {completed.returncode}): {said}",
         "Check that rsync is installed on both hosts and that the target has space.",
-        {"path": copy.path, "rc": completed.returncode},
+        {"path": copy.path, "rc": completed.returncode, "connections": list(numbers)},
     )
 
 
@@ -290,6 +327,11 @@ def itemized(output: str) -> tuple[frozenset[str], frozenset[str]]:
         (deleted if item.startswith("*") else made).add(_unescaped(name).rstrip("/"))
     # The root is "./". As a name it would be all that is in it.
     return frozenset(made - {"."}), frozenset(deleted)
+
+
+def sent_files(output: str) -> frozenset[str]:
+    """The names of the files whose contents rsync says it has sent."""
+    return frozenset(_unescaped(name) for name in _SENT_FILE.findall(output))
 
 
 def _options() -> list[str]:

@@ -10,7 +10,9 @@ does, and this file must do what it says in the order in which it says it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import secrets
 import signal
 import time
 from dataclasses import replace
@@ -50,7 +52,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     SHARED,
     SendRequest,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy, Numbered
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.same_files import Differing
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Side, carry_out
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
     Action,
@@ -71,6 +74,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._trusted import remove_
 
 _CONNECT_SECONDS = 15.0
 _PREPARE_SECONDS = 120.0
+# The target may have to write back all that was copied.
+_NOTE_SECONDS = 3600.0
 _PIPES_SECONDS = 30.0
 _END_SECONDS = 10.0
 _WORDS_SECONDS = 2.0
@@ -110,7 +115,8 @@ class Sender(Side[SendRequest]):
         self._image_folder = self._log_folder = Path(request.images) if request.images else folder / "dump"
         self._compressor: Compressor | None = None
         self._files: files.Sender | None = None
-        self._number = 0
+        self._numbers = itertools.count(1)
+        self._copy_name = secrets.token_hex(16)
         self._identity_of_tls: certificate.Identity | None = None
         self._frozen_for_good = False
         self._asked = False
@@ -347,7 +353,7 @@ class Sender(Side[SendRequest]):
         self._run_hooks("connected")
         self._to_copy = [Copy(entry["path"], entry["folder"], entry.get("file_name")) for entry in request.copies]
         Contents().claim([copy.path for copy in self._to_copy], request.workload)
-        self._files = files.Sender(self._folder, lambda name: self._connect("copy", name)[0], self._runner)
+        self._files = files.Sender(self._folder, self._connect_for_copy, self._runner, self._compare)
         with self._timings.of("live_copy"):
             self._report.progress(phase="copying", bytes=0, forced=True)
             self._copy_live(self._to_copy)
@@ -383,10 +389,44 @@ class Sender(Side[SendRequest]):
     def _copy_live(self, copies: list[Copy]) -> None:
         if self._files is None:
             raise AssertionError
+        if not copies:
+            return
+        limit = self._request.bandwidth_limit
         try:
-            self._copies += self._files.copy(copies, True, self._request.bandwidth_limit)
+            self._copies += self._files.copy(copies, True, limit)
+            self._require_copied(self._files)
+            self._ask(Message("note", {"copy": self._copy_name}), _NOTE_SECONDS)
+            # It may have taken its time.
+            self._files.catch_up(copies, limit)
+            self._require_copied(self._files)
         except CommandFailed as error:
             raise self._with_the_target_s_words(error) from error
+
+    def _require_copied(self, sender: files.Sender) -> None:
+        self._ask(Message("copied", {"connections": sender.take_numbers()}))
+
+    def _with_the_target_s_words(self, error: CommandFailed) -> CriuError:
+        # What goes wrong there, rsync may have said there alone.
+        numbers = error.facts.get("connections")
+        if self._control is None or not numbers:
+            return error
+        try:
+            self._control.send(Message("copied", {"connections": numbers}))
+            answer = self._control.receive(_WORDS_SECONDS)
+        except CriuError:
+            return error
+        reason = answer.fields.get("reason")
+        if reason is None:
+            return error
+        return CriuError(f"{error.message} {self._request.target} says: {reason}", error.remedy, error.facts)
+
+    def _connect_for_copy(self, folder: str) -> Numbered:
+        number = next(self._numbers)
+        return Numbered(self._connect("copy", folder, number)[0], number)
+
+    def _compare(self, copy: Copy, before: str) -> Differing:
+        fields = {"folder": copy.module, "file_name": copy.file_name or "", "copy": before}
+        return Differing(**self._ask(Message("compare", fields), _NOTE_SECONDS).fields["files"])
 
     def _prepare_engine(self, leaving: Leaving) -> None:
         with self._timings.of("engine"):
@@ -406,15 +446,14 @@ class Sender(Side[SendRequest]):
         self._make_image_folder()
         return FolderCapture(self._image_folder, compressor.write)
 
-    def _connect(self, purpose: str, folder: str = "") -> tuple[Channel, Message]:
+    def _connect(self, purpose: str, folder: str = "", number: int | None = None) -> tuple[Channel, Message]:
         request = self._request
-        self._number += 1
         hello = {
             "version": VERSION,
             "handoff": request.handoff,
             "purpose": purpose,
             "ticket": "" if purpose == "control" else self._ticket,
-            "number": self._number,
+            "number": next(self._numbers) if number is None else number,
             "folder": folder,
         }
         if self._identity_of_tls is None:
@@ -428,20 +467,14 @@ class Sender(Side[SendRequest]):
             _CONNECT_SECONDS,
         )
 
-    def _ask(self, message: Message) -> None:
+    def _ask(self, message: Message, seconds: float = _PREPARE_SECONDS) -> Message:
         if self._control is None:
             raise AssertionError
         self._control.send(message)
-        answer = self._control.receive(_PREPARE_SECONDS)
+        answer = self._control.receive(seconds)
         if answer.kind == "failed":
             raise self._failure_in(answer)
-
-    def _with_the_target_s_words(self, error: CriuError) -> CriuError:
-        answer = self._last_words()
-        if answer is None:
-            return error
-        reason = answer.fields.get("reason", "")
-        return CriuError(f"{error.message} {self._request.target} says: {reason}", error.remedy, error.facts)
+        return answer
 
     # Frozen.
 
@@ -531,6 +564,8 @@ class Sender(Side[SendRequest]):
     def _files_sent(self, copies: Any, error: Exception | None) -> None:
         self._timings.end("files")
         if error is not None:
+            if isinstance(error, CommandFailed) and self._state in (Source.FREEZING, Source.HELD):
+                error = self._with_the_target_s_words(error)
             self._fail(error)
             return
         self._copies = [*self._copies, *copies]
@@ -545,8 +580,10 @@ class Sender(Side[SendRequest]):
         checksums = self._capture.checksums if self._capture else checksums_of(self._image_folder)
         self._sent = sum(sums[0] for sums in checksums.values())
         try:
+            copied = self._files.take_numbers() if self._files is not None else []
             times = self._files.folder_times if self._files is not None else {}
-            self._control.send(Message("complete", {"checksums": checksums, "folder_times": times}))
+            fields = {"checksums": checksums, "folder_times": times, "connections": copied}
+            self._control.send(Message("complete", fields))
         except LinkLost as error:
             self._fail(error)
             return
@@ -627,6 +664,7 @@ class Sender(Side[SendRequest]):
             self._leaving.run_on(self._image_folder)
         if self._files is not None:
             self._files.close()
+            self._remember_copies(self._files)
         if self._noted is not None:
             self._put_back += put_back(self._noted, self._proc, self._runner)
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")
@@ -635,6 +673,14 @@ class Sender(Side[SendRequest]):
         for channel in (self._control, self._images):
             if channel is not None:
                 channel.close()
+
+    def _remember_copies(self, sender: files.Sender) -> None:
+        if self._state is not Source.DONE:
+            return
+        try:
+            sender.remember(self._copy_name)
+        except (OSError, CriuError) as error:  # then the contents are compared the next time
+            self._note(error)
 
     def _hear_good_bye(self) -> None:
         # Whoever asks us can then spare the target the question whether something is left there.

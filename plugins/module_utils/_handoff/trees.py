@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Iterator, Mapping, Sequence, Tuple
+from typing import Iterable, Iterator, Mapping, Sequence, Tuple
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import file_system
@@ -24,8 +24,8 @@ _HAS_CHANGE_TIMES = frozenset(("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2f
 _TICK = 20_000_000
 _SECOND = 1_000_000_000
 
-# Device, inode, change time in nanoseconds, size, mode.
-Entry = Tuple[int, int, int, int, int]
+# Device, inode, change time in nanoseconds, size, mode, number of links.
+Entry = Tuple[int, int, int, int, int, int]
 Tree = Mapping[str, Entry]
 
 
@@ -44,6 +44,11 @@ def walk(path: str, left_out: Sequence[str]) -> dict[str, Entry]:
         os.close(top)
 
 
+def look(path: str, is_file: bool, left_out: Sequence[str]) -> dict[str, Entry]:
+    """As `walk`; of a file, which is no folder, its one entry with the name "". Raises OSError."""
+    return {"": _entry(os.stat(path, follow_symlinks=False))} if is_file else walk(path, left_out)
+
+
 def trusted_entries(before: Tree, after: Tree, began: int, deleted: frozenset[str]) -> Tree:
     """Those entries of `before` that will surely show another change time if the target has not got them as noted.
 
@@ -59,9 +64,33 @@ def trusted_entries(before: Tree, after: Tree, began: int, deleted: frozenset[st
         moved = _is_folder(entry) and after.get(name) != entry and after.get(parent) != before[parent]
         if name and (parent in doubtful or moved):
             doubtful.add(name)
-        elif name not in deleted and entry[2] < began - (_TICK if entry[2] % _SECOND else 2 * _SECOND):
+        elif name not in deleted and is_older(entry, began):
             trusted[name] = entry
     return trusted
+
+
+def is_older(entry: Entry, moment: int) -> bool:
+    """Whether the entry's last change was so long before the moment (ns) that one after it will show another time."""
+    return entry[2] < moment - (_TICK if entry[2] % _SECOND else 2 * _SECOND)
+
+
+def is_file(entry: Entry | None) -> bool:
+    """Whether there is a regular file."""
+    return entry is not None and stat.S_ISREG(entry[4])
+
+
+def linked(tree: Tree) -> list[str]:
+    """The names of what has several, folders aside."""
+    return [name for name, entry in tree.items() if entry[5] > 1 and not _is_folder(entry)]
+
+
+def with_links(names: Iterable[str], tree: Tree) -> list[str]:
+    """The names, and what else in the tree is a name of one of these files: alone it would become another file."""
+    found = dict.fromkeys(names)
+    inodes = {tree[name][:2] for name in found if name in tree and tree[name][5] > 1}
+    if inodes:
+        found.update(dict.fromkeys(name for name in linked(tree) if tree[name][:2] in inodes))
+    return list(found)
 
 
 def gone(names: frozenset[str], now: Tree) -> list[str]:
@@ -113,7 +142,7 @@ def _walk_folder(top: int, folder: str, found: dict[str, Entry]) -> Iterator[str
 
 
 def _entry(status: os.stat_result) -> Entry:
-    return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size, status.st_mode
+    return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size, status.st_mode, status.st_nlink
 
 
 def _is_folder(entry: Entry | None) -> bool:

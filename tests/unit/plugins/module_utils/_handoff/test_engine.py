@@ -211,8 +211,17 @@ class Copies:
         self._book = book
         self.folder_times: dict[str, int] = {}
 
-    def __call__(self, folder: Path, connect: Any, runner: Any) -> Copies:
+    def __call__(self, folder: Path, connect: Any, runner: Any, compare: Any) -> Copies:
         return self
+
+    def catch_up(self, copies: Any, bandwidth: int | None) -> None:
+        self.note("catch up", copies)
+
+    def take_numbers(self) -> list[int]:
+        return []
+
+    def remember(self, name: str) -> None:
+        pass
 
     def note(self, text: str, copies: Any) -> None:
         with self._book.open("a") as stream:
@@ -241,7 +250,9 @@ def test_what_only_the_engine_keeps_is_copied_too_and_what_is_late_when_it_is_fr
     assert pair.lives() == MOVED, logs(pair)
     assert book.read_text().splitlines() == [
         "live k1=/srv/data",
+        "catch up k1=/srv/data",
         "live fake-root=/source/root",
+        "catch up fake-root=/source/root",
         "prepare k1=/srv/data fake-root=/source/root fake-memory=/source/memory",
         "last k1=/srv/data fake-root=/source/root fake-memory=/source/memory",
     ]

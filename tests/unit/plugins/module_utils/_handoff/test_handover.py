@@ -346,8 +346,9 @@ class Copies:
         self._fails = fails
         self.folder_times = {"k1": 1_700_000_000_123_456_789}
 
-    def __call__(self, folder: Path, connect: Callable[[str], Any], runner: Any) -> Copies:
-        self._connect = connect
+    def __call__(self, folder: Path, connect: Callable[[str], Any], runner: Any, compare: Any) -> Copies:
+        self._connect, self._compare = connect, compare
+        self._numbers: list[int] = []
         return self
 
     def note(self, text: str) -> None:
@@ -360,10 +361,25 @@ class Copies:
     def copy(self, copies: Sequence[Copy], live: bool, bandwidth: int | None = None) -> list[dict[str, Any]]:
         self.note(f"copy {'live' if live else 'last'} {bandwidth} {threading.current_thread().name[:4]}")
         for copy in copies:
-            self._connect(copy.module).close()
+            if live:
+                found = self._compare(copy, "")
+                self.note(f"compared {found.is_known} {list(found.names)} {list(found.rsync) >= [3]}")
+            stream = self._connect(copy.module)
+            self._numbers.append(stream.number)
+            stream.close()
         if self._fails and not live:
             raise CommandFailed("Copying failed.", "See what rsync says.")
         return [{"path": copy.path, "bytes": 1, "live": live} for copy in copies]
+
+    def catch_up(self, copies: Sequence[Copy], bandwidth: int | None) -> None:
+        self.note(f"catch up {bandwidth}")
+
+    def take_numbers(self) -> list[int]:
+        taken, self._numbers = self._numbers, []
+        return taken
+
+    def remember(self, name: str) -> None:
+        self.note(f"remember {len(name)}")
 
     def close(self) -> None:
         self.note("close")
@@ -389,9 +405,12 @@ def test_folders_are_synced_while_it_runs_and_once_more_while_it_does_not(pair: 
     lines = book.read_text().splitlines()
     assert [line.split()[:3] for line in lines] == [
         ["copy", "live", "50000000"],
+        ["compared", "False", "[]"],
+        ["catch", "up", "50000000"],
         ["prepare", "1"],
         ["copy", "last", "None"],
         ["close"],
+        ["remember", "32"],
     ]
     assert [copy["live"] for copy in pair.source.result()["copies"]] == [True, False]
     assert (pair.folder / "served").read_text() == f"k1 {pair.target.data} True\n" * 2
@@ -405,6 +424,67 @@ def test_without_the_last_changes_nothing_is_moved(pair: Pair) -> None:
     result = expect_back(pair)
     assert (result["reason"], result["remedy"]) == ("Copying failed.", "See what rsync says.")
     assert pair.target.argvs("restore") == []
+
+
+@pytest.mark.parametrize(
+    ("which", "rc", "moves"),
+    [("live", 23, False), ("live", 24, True), ("last", 23, False), ("last", 24, False), ("unused", 12, True)],
+)
+def test_each_copy_that_the_source_counts_must_have_ended_well_at_the_target(
+    pair: Pair, which: str, rc: int, moves: bool
+) -> None:
+    with_copies(pair)
+    served = pair.folder / "served"
+
+    def serve(stream: Any, module: str, modules: Any, folder: Path) -> None:
+        number = int(folder.name.rpartition(".")[2])
+        with served.open("a") as log:
+            log.write(f"{number}\n")
+        # Later than all that the source has to say.
+        time.sleep(0.1)
+        at = ["live", "unused", "last"][len(served.read_text().splitlines()) - 1]
+        if at == which:
+            raise CommandFailed(f"rsync said: File system {at}.", "Look.", {"rc": rc})
+
+    copies = Copies(pair.folder / "book", False)
+    prepare = copies.prepare
+
+    def open_one_more(wanted: Sequence[Copy]) -> None:
+        prepare(wanted)
+        copies._connect(wanted[0].module).close()
+
+    copies.prepare = open_one_more  # type: ignore[method-assign]
+    pair.set(SOURCE, sender.files, "Sender", copies)
+    pair.set(TARGET, receiver.file_server, "serve", serve)
+    pair.run()
+    if moves:
+        expect_moved(pair)
+        return
+    result = expect_back(pair)
+    assert f"File system {which}." in result["reason"]
+    assert ("freezing" in steps(pair)[0]) is (which == "last")
+    assert "complete" not in steps(pair)[1]
+    assert pair.target.argvs("restore") == []
+
+
+def test_what_goes_wrong_at_the_target_is_told_beside_what_rsync_says_here(pair: Pair) -> None:
+    with_copies(pair)
+
+    def serve(stream: Any, module: str, modules: Any, folder: Path) -> None:
+        raise CommandFailed("rsync there ended: Read-only file system.", "Look.", {"rc": 23})
+
+    def copy(wanted: Sequence[Copy], live: bool, bandwidth: int | None = None) -> list[dict[str, Any]]:
+        stream = copies._connect(wanted[0].module)
+        stream.close()
+        raise CommandFailed("Copying failed.", "Look.", {"connections": [stream.number]})
+
+    copies = Copies(pair.folder / "book", False)
+    copies.copy = copy  # type: ignore[method-assign]
+    pair.set(SOURCE, sender.files, "Sender", copies)
+    pair.set(TARGET, receiver.file_server, "serve", serve)
+    pair.run()
+    assert expect_back(pair)["reason"] == "Copying failed. node2 says: rsync there ended: Read-only file system."
+    assert "freezing" not in steps(pair)[0]
 
 
 # Ways back

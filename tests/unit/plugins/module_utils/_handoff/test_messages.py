@@ -24,6 +24,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages impor
 
 HELLO = {"version": 1, "handoff": "redis", "purpose": "control", "ticket": "", "number": 0, "folder": ""}
 
+DIFFERING = {"is_known": True, "names": ["a\udcff"], "is_complete": False, "rsync": [3, 2, 7]}
+
 GOOD = [
     Message("hello", HELLO),
     Message("welcome", {"ticket": "ab", "generation": 1, "criu_version": "4.1.1"}),
@@ -36,8 +38,16 @@ GOOD = [
     Message("freezing"),
     Message(
         "complete",
-        {"checksums": {"core-1.img": [96, (1 << 32) - 1], "pages-1.img": [1 << 40]}, "folder_times": {"data": 1 << 60}},
+        {
+            "checksums": {"core-1.img": [96, (1 << 32) - 1], "pages-1.img": [1 << 40]},
+            "folder_times": {"data": 1 << 60},
+            "connections": [3, 7],
+        },
     ),
+    Message("compare", {"folder": "k1", "file_name": "", "copy": "ab/k1/"}),
+    Message("differing", {"files": DIFFERING}),
+    Message("copied", {"connections": [1, 2]}),
+    Message("note", {"copy": "ab"}),
     Message("ready", {"pid": 7, "start_time": 1, "timings": {"restore": 0.25}}),
     Message("run"),
     Message("running", {"pid": 7, "timings": {}}),
@@ -117,6 +127,10 @@ def test_a_field_of_another_type_is_refused_on_both_ends(message: Message, wrong
         ("prepare", "memory", ["1"]),
         ("prepare", "compression", "gzip"),
         ("prepare", "engine", "podman"),
+        *(("complete", "connections", wrong) for wrong in ([-1], ["1"], None, 1)),
+        *(("differing", "files", {**DIFFERING, "names": wrong}) for wrong in ([1], "a", None, [None])),
+        *(("differing", "files", {**DIFFERING, "rsync": wrong}) for wrong in (["3"], 3, [-1])),
+        *(("differing", "files", wrong) for wrong in ({**DIFFERING, "is_known": 1}, {**DIFFERING, "more": 1}, {})),
         *(("complete", "folder_times", wrong) for wrong in ({"a": -1}, {"a": 1 << 63}, {"a": 1.0}, [1], None)),
         *(
             ("complete", "checksums", {"a": wrong})

@@ -10,8 +10,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff import trees a
 
 
 def test_what_changed_in_the_last_moment_before_the_live_pass_is_not_trusted() -> None:
-    def entry(change_time: int, kind: int = stat.S_IFREG) -> tuple[int, int, int, int, int]:
-        return (1, 2, change_time, 3, kind)
+    def entry(change_time: int, kind: int = stat.S_IFREG) -> subject.Entry:
+        return (1, 2, change_time, 3, kind, 1)
 
     second = 1_000_000_000
     began = 100 * second + 1
