@@ -72,6 +72,8 @@ class _Frames:
         self._buffer = memoryview(bytearray(FRAME.size + LONGEST_FRAME))
         self._gathered = bytearray()
         self.sent_bytes = 0
+        # The contents of the last image, which says whose all of them are.
+        self.inventory = b""
 
     @property
     def checksums(self) -> dict[str, list[int]]:
@@ -100,6 +102,8 @@ class _Frames:
         if length == 0:
             return False
         _add(self._sums[number], self._buffer[FRAME.size : FRAME.size + length])
+        if self._names[number] == _LAST_IMAGE:
+            self.inventory += self._buffer[FRAME.size : FRAME.size + length]
         self._send(DATA, number, length)
         self.sent_bytes += length
         return True

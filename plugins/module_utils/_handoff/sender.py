@@ -21,12 +21,18 @@ from typing import Any, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.cgroup_mount import Noted, note, put_back
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import DUMP_LOG, Options
-from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import DumpRequest, criu_dump, plan_dump
+from ansible_collections.fleet.criu.plugins.module_utils._criu.dump import SKIP, DumpRequest, criu_dump, plan_dump
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import prepare_folder, remove_folder, remove_log
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log import failure
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import checksums_of
+from ansible_collections.fleet.criu.plugins.module_utils._criu.network_lock import (
+    INVENTORY,
+    note_namespace,
+    note_run_id,
+    remove_noted,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_DUMP, Stages
 from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import READY
@@ -366,6 +372,7 @@ class Sender(Side[SendRequest]):
             self._images, _welcome = self._connect("images")
         self._run_hooks("before_freeze")
         self._noted = note(self._proc)
+        note_namespace(self._folder, request.pid, self._proc)
         self._ask(Message("freezing"))
         self._loop.watch(self._control, self._heard, self._control.has_pending)
         if self._stages is None:
@@ -589,9 +596,17 @@ class Sender(Side[SendRequest]):
             return
         self._timings.end("transfer")
         self._timings.begin("restore")
+        self._note_network_lock()
         self._report.progress(phase="restoring", bytes=self._image_bytes(), forced=True)
         self._loop.set_deadline(self._request.restore_seconds)
         self._happen(Event.SENT)
+
+    def _note_network_lock(self) -> None:
+        # While the target restores. No move may fail because of it.
+        if self._manifest.options["network_lock"] != SKIP:
+            inventory = self._image_folder / INVENTORY
+            with contextlib.suppress(OSError):
+                note_run_id(self._folder, self._capture.inventory if self._capture else inventory.read_bytes())
 
     def _keep_frozen(self) -> None:
         if self._stages is None:
@@ -668,6 +683,8 @@ class Sender(Side[SendRequest]):
         if self._noted is not None:
             self._put_back += put_back(self._noted, self._proc, self._runner)
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")
+        # Not before the hooks, which may have taken the address of the workload away.
+        self._put_back += remove_noted(self._folder, self._proc, self._runner)
         if self._state is Source.DONE:
             self._hear_good_bye()
         for channel in (self._control, self._images):

@@ -21,6 +21,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import fi
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import remove_folder
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import MANIFEST, RESTORED, read_manifest
+from ansible_collections.fleet.criu.plugins.module_utils._criu.network_lock import remove_noted
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import (
     find_restoring,
@@ -115,6 +116,8 @@ def settle(
         place.end(decision.outcome)
         destroy(place.folder / "identity")
     said = [] if check_only else put_back_for_the_dead(proc, runner)
+    if not check_only and decision.outcome in (Outcome.BACK, Outcome.GONE):
+        said += remove_noted(place.folder, proc, runner)
     return Settled(decision.outcome, bool(decision.actions), read_record(handoff, side), place.running_pid(), said)
 
 

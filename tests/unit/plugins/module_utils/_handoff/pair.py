@@ -108,6 +108,8 @@ class Host:
         if argv[:3] == ["mount", "-o", f"remount,{CGROUP_OPTION}"]:
             self.mount_control_groups()
             return Completed(0)
+        if argv[0] == "nft":
+            return self._nft(argv[1:])
         if argv[0] == str(self.criu):
             with (self.folder / "argv").open("a") as stream:
                 stream.write(json.dumps(argv) + "\n")
@@ -121,6 +123,22 @@ class Host:
     def has_control_groups(self) -> bool:
         """Whether they are mounted with that option."""
         return f",{CGROUP_OPTION}" in self.proc.mountinfo("self")
+
+    def nft_tables(self) -> list[str]:
+        """The names of the tables that nftables has here."""
+        return sorted(path.name for path in (self.folder / "nft").glob("*"))
+
+    def add_nft_table(self, name: str) -> None:
+        (self.folder / "nft").mkdir(exist_ok=True)
+        (self.folder / "nft" / name).touch()
+
+    def _nft(self, words: list[str]) -> Completed:
+        if words == ["-j", "list", "tables"]:
+            listed = [{"table": {"family": "inet", "name": name}} for name in self.nft_tables()]
+            return Completed(0, json.dumps({"nftables": [{"metainfo": {}}, *listed]}))
+        assert words[:3] == ["delete", "table", "inet"]
+        (self.folder / "nft" / words[3]).unlink()
+        return Completed(0)
 
     def enter(self) -> None:
         """Let the collection keep its things in this host's folder. For a process of the host's own."""

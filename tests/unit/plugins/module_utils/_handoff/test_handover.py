@@ -14,6 +14,7 @@ from typing import Any, Callable, Sequence
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu import image_file
 from ansible_collections.fleet.criu.plugins.module_utils._criu.image_timers import ImageTimer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import read_manifest, verify_files
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
@@ -37,7 +38,7 @@ from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pai
     Pair,
 )
 from ansible_collections.fleet.criu.tests.unit.streaming_criu import rescript
-from ansible_collections.fleet.criu.tests.unit.synthetic_images import write_timers
+from ansible_collections.fleet.criu.tests.unit.synthetic_images import image, write_timers
 
 MOVED = ("", "S")
 BACK = ("S", "")
@@ -888,3 +889,53 @@ def test_a_settlement_puts_mount_options_back_for_agents_that_died(pair: Pair) -
     assert list(pair.settle(SOURCE, Outcome.NOT_RUN).put_back) == [line]
     assert pair.source.has_control_groups()
     assert list(pair.settle(SOURCE, Outcome.NOT_RUN).put_back) == []
+
+
+RUN_ID = "05f66735-8a31-4e96-a1b2-c3d4e5f60718"
+OWN_TABLE, OTHER_TABLE = f"CRIU-{RUN_ID[:21]}", "CRIU-ffffffff-8a31-4e96-a1"
+
+
+def lock_network(pair: Pair) -> None:
+    """CRIU makes its table at the source, where there is one of another dump."""
+    pair.ask(SOURCE, options={"tcp_established": True})
+    inventory = image(image_file.INVENTORY, [(1, 2), (13, RUN_ID)]).decode("ascii")
+    rescript(pair.source.criu, images={**IMAGES, "inventory.img": inventory})
+    for name in (OWN_TABLE, OTHER_TABLE, "filter"):
+        pair.source.add_nft_table(name)
+
+
+def test_criu_s_table_of_this_dump_is_removed_after_the_move(pair: Pair) -> None:
+    lock_network(pair)
+    pair.run()
+    expect_moved(pair)
+    assert pair.source.nft_tables() == [OTHER_TABLE, "filter"]
+    assert pair.source.result()["put_back"] == [f"node1: Removed CRIU's table inet {OWN_TABLE} of nftables."]
+
+
+def test_criu_s_table_is_removed_after_a_rollback_too(pair: Pair) -> None:
+    lock_network(pair)
+    rescript(pair.target.criu, fails_at="post-restore")
+    pair.run()
+    expect_back(pair)
+    assert pair.source.nft_tables() == [OTHER_TABLE, "filter"]
+
+
+@pytest.mark.parametrize(("peer", "outcome"), [(Outcome.RAN, Outcome.GONE), (Outcome.NOT_RUN, Outcome.BACK)])
+def test_a_settlement_removes_criu_s_table(pair: Pair, peer: Outcome, outcome: Outcome) -> None:
+    lock_network(pair)
+    pair.hook(SOURCE, "committed", "sh", "-c", "kill -9 $CRIU_HANDOFF_AGENT_PID")
+    pair.run()
+    assert OWN_TABLE in pair.source.nft_tables()
+    assert pair.settle(SOURCE).outcome is Outcome.HELD
+    assert OWN_TABLE in pair.source.nft_tables(), "it is still needed"
+    settled = pair.settle(SOURCE, peer)
+    assert (settled.outcome, pair.source.nft_tables()) == (outcome, [OTHER_TABLE, "filter"])
+    assert list(settled.put_back) == [f"Removed CRIU's table inet {OWN_TABLE} of nftables."]
+
+
+def test_without_a_lock_nftables_is_not_asked(pair: Pair) -> None:
+    lock_network(pair)
+    pair.ask(SOURCE, options={"network_lock": "auto"})
+    pair.run()
+    expect_moved(pair)
+    assert OWN_TABLE in pair.source.nft_tables()

@@ -1,0 +1,120 @@
+# Copyright (c) The fleet.criu maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.fleet.criu.plugins.module_utils._criu import image_file
+from ansible_collections.fleet.criu.plugins.module_utils._criu.network_lock import (
+    note_namespace,
+    note_run_id,
+    remove_noted,
+    run_id_of,
+    tables,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed
+from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
+from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeProc, FakeRunner
+from ansible_collections.fleet.criu.tests.unit.synthetic_images import image
+
+PID = 42
+RUN_ID = "05f66735-8a31-4e96-a1b2-c3d4e5f60718"
+OWN = f"CRIU-{RUN_ID[:21]}"
+INVENTORY = image(image_file.INVENTORY, [(1, 2), (13, RUN_ID)])
+# Of another dump, too short to be told from another's, of a later CRIU's longer name, no name of CRIU's.
+OTHERS = ["CRIU-05f66735-8a31-4e96-a2", "CRIU-05f6", "CRIU-42", f"CRIU-{RUN_ID}x", "CRIU-a b", "filter"]
+
+
+def listed(*names: str, family: str = "inet") -> str:
+    rows: list[Any] = [{"table": {"family": family, "name": name, "handle": 1}} for name in names]
+    return json.dumps({"nftables": [{"metainfo": {"version": "1.1.3"}}, *rows]})
+
+
+def nft(*names: str, way: tuple[str, ...] = (), **changes: Any) -> FakeRunner:
+    return FakeRunner(
+        {
+            (*way, "nft", "-j", "list", "tables"): Completed(0, listed(*names)),
+            (*way, "nft", "delete"): Completed(0),
+            **changes,
+        }
+    )
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    found = FakeProc(tmp_path / "proc")
+    found.add(PID)
+    return found
+
+
+def noted(folder: Path, proc: FakeProc, inventory: bytes = INVENTORY) -> Path:
+    note_namespace(folder, PID, proc)
+    note_run_id(folder, inventory)
+    return folder
+
+
+def test_only_the_table_of_this_dump_is_removed(tmp_path: Path, proc: FakeProc) -> None:
+    runner = nft(*OTHERS, OWN, f"CRIU-{RUN_ID}")
+    assert remove_noted(noted(tmp_path, proc), proc, runner) == [
+        f"Removed CRIU's table inet {OWN} of nftables.",
+        f"Removed CRIU's table inet CRIU-{RUN_ID} of nftables.",
+    ]
+    assert [argv[-1] for argv in runner.argvs[1:]] == [OWN, f"CRIU-{RUN_ID}"]
+
+
+def test_a_table_of_another_family_is_not_criu_s(tmp_path: Path, proc: FakeProc) -> None:
+    runner = FakeRunner({("nft",): Completed(0, listed(OWN, family="ip"))})
+    assert remove_noted(noted(tmp_path, proc), proc, runner) == []
+
+
+@pytest.mark.parametrize("inventory", [b"", b"inventory", image(image_file.INVENTORY, [(1, 2)]), INVENTORY[:20]])
+def test_without_a_run_id_nothing_is_removed(tmp_path: Path, proc: FakeProc, inventory: bytes) -> None:
+    assert run_id_of(inventory) is None
+    assert remove_noted(noted(tmp_path, proc, inventory), proc, FakeRunner()) == []
+
+
+def test_without_a_note_nothing_is_removed(tmp_path: Path, proc: FakeProc) -> None:
+    assert remove_noted(tmp_path, proc, FakeRunner()) == []
+    note_namespace(tmp_path, PID, proc)
+    assert remove_noted(tmp_path, proc, FakeRunner()) == [], "the dump did not come to its end"
+    (tmp_path / "network_lock.json").write_text("[]")
+    assert remove_noted(tmp_path, proc, FakeRunner()) == []
+
+
+def test_a_namespace_that_lasts_is_entered(tmp_path: Path, proc: FakeProc) -> None:
+    proc.add(PID + 1, own_namespaces=["mnt", "pid", "net"])
+    note_namespace(tmp_path, PID + 1, proc)
+    note_run_id(tmp_path, INVENTORY)
+    assert remove_noted(tmp_path, proc, FakeRunner()) == [], "it has gone, with its tables"
+    namespace = proc.namespace(PID + 1, "net")
+    row = f"40 23 0:4 {namespace} /run/netns/blue rw shared:9 - nsfs nsfs rw\n"
+    (proc.folder / "self" / "mountinfo").write_text(HOST_MOUNTS + row)
+    way = ("nsenter", "--net=/run/netns/blue", "--")
+    runner = nft(OWN, way=way)
+    assert remove_noted(tmp_path, proc, runner) == [f"Removed CRIU's table inet {OWN} of nftables."]
+    assert runner.argvs[1] == [*way, "nft", "delete", "table", "inet", OWN]
+
+
+def test_a_table_that_cannot_be_removed_is_named(tmp_path: Path, proc: FakeProc) -> None:
+    runner = nft(OWN)
+    runner.answers["nft", "delete"] = Completed(1, "", "Error: busy\n")
+    assert remove_noted(noted(tmp_path, proc), proc, runner) == [
+        f"Could not remove CRIU's table inet {OWN} of nftables (Error: busy). Run: nft delete table inet {OWN}"
+    ]
+
+
+def test_all_of_criu_s_tables(proc: FakeProc) -> None:
+    assert tables(nft("CRIU-4711", OWN, "filter", "CRIU-a;b")) == ["CRIU-4711", OWN]
+    assert tables(FakeRunner({("nft",): Completed(1, "", "no")})) == []
+    assert tables(FakeRunner({("nft",): Completed(0, "{}")})) == []
+
+    def missing(_command: Command) -> Completed:
+        raise CommandFailed("nft could not be started.")
+
+    assert tables(FakeRunner({("nft",): missing})) == []
