@@ -62,6 +62,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
     settle_source,
     settle_target,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.tidying import tidy
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 from ansible_collections.fleet.criu.plugins.module_utils._trusted import remove_file
@@ -118,7 +119,10 @@ def settle(
     said = [] if check_only else put_back_for_the_dead(proc, runner)
     if not check_only and decision.outcome in (Outcome.BACK, Outcome.GONE):
         said += remove_noted(place.folder, proc, runner)
-    return Settled(decision.outcome, bool(decision.actions), read_record(handoff, side), place.running_pid(), said)
+    settled = Settled(decision.outcome, bool(decision.actions), read_record(handoff, side), place.running_pid(), said)
+    if not check_only:
+        tidy(place.folder, criu_has_ended=False)
+    return settled
 
 
 def _end_agent(folder: Path, seconds: float) -> None:

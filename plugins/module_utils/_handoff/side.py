@@ -26,6 +26,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     lock_path,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Action, Event, Step
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.tidying import tidy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.timing import Timings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
@@ -155,4 +156,5 @@ def carry_out(
     finally:
         destroy(folder / "identity")
     report.finish(result)
+    tidy(folder, criu_has_ended=True)
     return str(result["outcome"])

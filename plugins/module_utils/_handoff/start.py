@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +39,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     SendRequest,
     runtime_folder,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.tidying import remove_old
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation, create
 from ansible_collections.fleet.criu.plugins.module_utils._own_folders import require_folders
@@ -51,7 +51,6 @@ RECEIVER = "ansible_collections.fleet.criu.plugins.module_utils._handoff.receive
 SENDER = "ansible_collections.fleet.criu.plugins.module_utils._handoff.sender"
 
 _ARM_SECONDS = 30.0
-_KEPT_SECONDS = 24 * 3600.0
 
 # Who has no workload to own, the sender above all: if it is killed, CRIU must live on, because it holds the tasks.
 _NO_OWNER_PROPERTIES = ["Type=exec", "KillMode=process", "Restart=no", "OOMPolicy=continue", "LimitNOFILE=infinity"]
@@ -61,7 +60,7 @@ def make_certificate(handoff: str, side: str, runner: Runner) -> str:
     """The certificate of this end of a handoff as PEM text; the key never leaves this host."""
     journal_path(handoff, side)
     require_folders()
-    _remove_old_folders()
+    remove_old(RUN_FOLDER)
     return make_identity(runtime_folder(handoff, side) / "identity", handoff, runner).pem
 
 
@@ -129,20 +128,3 @@ def send(request: SendRequest, code: str, runner: Runner) -> None:
 def follow_send(handoff: str, seconds: float) -> dict[str, Any]:
     """How far the sender is; returns when it has finished, or after so many seconds."""
     return dict(follow(runtime_folder(handoff, SOURCE), seconds))
-
-
-def _remove_old_folders() -> None:
-    for folder in RUN_FOLDER.glob("*.*") if RUN_FOLDER.is_dir() else ():
-        is_old = folder.is_dir() and folder.stat().st_mtime < time.time() - _KEPT_SECONDS
-        if is_old and not is_alive(folder) and _is_settled(folder):
-            shutil.rmtree(str(folder), ignore_errors=True)
-
-
-def _is_settled(folder: Path) -> bool:
-    # CRIU may still wait in it, and handoff_settle cannot do without it.
-    handoff, _dot, side = folder.name.rpartition(".")
-    try:
-        record = read_record(handoff, side)
-    except CriuError:
-        return False
-    return record is None or record.is_settled

@@ -92,6 +92,8 @@ def test_a_workload_is_handed_over(pair: Pair) -> None:
     assert pair.target.generations().is_spent("redis", 1)
     for host in pair.hosts.values():
         assert not (host.runtime / "identity").exists(), "keys are for one handoff"
+        small = {"agent.log", "progress.json", "result.json", "restored.json"}
+        assert {path.name for path in host.runtime.iterdir()} <= small, "/run is memory"
     expect_moved(pair)
 
 
@@ -149,10 +151,12 @@ def test_what_is_kept_is_a_complete_image_set_that_nobody_else_can_read(pair: Pa
 def test_all_that_is_written_is_for_root_alone(pair: Pair) -> None:
     for host in pair.hosts.values():
         host.runtime.chmod(0o700)  # agent.py makes it
-    pair.hook(TARGET, "held", "cp", "-rp", str(pair.images), str(pair.folder / "copy"))
+    # While it is open: afterwards most of it is gone.
+    for side, place in ((TARGET, pair.images), (SOURCE, pair.source.runtime), (TARGET, pair.target.runtime)):
+        pair.hook(side, "held", "cp", "-rp", str(place), str(pair.folder / f"copy.{place.name}"))
     pair.run()
     places = [place for host in pair.hosts.values() for place in (host.runtime, host.here / "lib" / "handoffs")]
-    paths = [path for place in (*places, pair.folder / "copy") for path in (place, *place.rglob("*"))]
+    paths = [path for place in (*places, *pair.folder.glob("copy.*")) for path in (place, *place.rglob("*"))]
     assert {path.name for path in paths} >= {
         *("request.json", "result.json", "progress.json", "agent.log", "action", "restored.json", "pages-1.img"),
         *(f"{HANDOFF}.source.jsonl", f"{HANDOFF}.target.jsonl"),

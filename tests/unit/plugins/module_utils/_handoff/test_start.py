@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import start as subject
+from ansible_collections.fleet.criu.plugins.module_utils._handoff import tidying
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE, TARGET, Journal
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import ReceiveRequest, SendRequest
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.start import arm, follow_send, make_certificate, send
@@ -47,7 +48,8 @@ class Agents:
         monkeypatch.setattr(subject, "archive", self)
         monkeypatch.setattr(subject, "start", lambda *arguments: self.events.append(("start", *arguments[:4])))
         monkeypatch.setattr(subject, "follow", self._follow)
-        monkeypatch.setattr(subject, "is_alive", lambda folder: folder in self.alive)
+        for module in (subject, tidying):
+            monkeypatch.setattr(module, "is_alive", lambda folder: folder in self.alive)
         monkeypatch.setattr(subject, "has_systemd", lambda: self.with_systemd)
         monkeypatch.setattr(subject, "unit_problem", lambda unit, runner: self.problem)
 
