@@ -31,8 +31,13 @@ _PIECE = bytes(64 << 10)
 
 def folder_problems(folders: Sequence[Path] | None = None) -> list[str]:
     """Why nothing could be kept in these folders, by default in all; empty if nothing is seen. Changes nothing."""
-    wanted = OWN_FOLDERS if folders is None else folders
-    return [f"{folder} {problem}" for folder in wanted for problem in [_problem(folder)] if problem is not None]
+    found: dict[Path, str] = {}
+    for folder in OWN_FOLDERS if folders is None else folders:
+        problem = _problem(folder)
+        # What is said of a folder need not be said of those in it.
+        if problem is not None and folder.parent not in found:
+            found[folder] = problem
+    return [f"{folder} {problem}" for folder, problem in found.items()]
 
 
 def require_folders(is_dry: bool = False) -> None:

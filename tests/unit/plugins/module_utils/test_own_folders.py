@@ -78,6 +78,12 @@ def test_a_file_in_its_place_is_named(folder: Path) -> None:
     assert folder_problems() == [f"{folder} is no folder"]
 
 
+def test_what_is_said_of_a_folder_is_not_said_of_those_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, f_flag=os.ST_RDONLY)
+    assert len(folder_problems([folder.parent, folder])) == 1
+    assert len(folder_problems([folder, folder.parent / "other"])) == 2
+
+
 def test_a_folder_that_forbids_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     assert folder_problems() == [f"{folder} cannot be written: {folder.parent.parent} forbids it"]
