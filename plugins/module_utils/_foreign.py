@@ -31,6 +31,10 @@ class UnfitFile(ValueError):
     """A file that is no ordinary one, or longer than it may be. Its text is a clause about the file."""
 
 
+class NoFile(UnfitFile):
+    """A pipe, a device, a socket or a symlink."""
+
+
 @contextlib.contextmanager
 def opened(path: Path, follow: bool = False) -> Iterator[IO[bytes]]:
     """An ordinary file for reading. A link in the last part of the path is refused unless `follow`.
@@ -52,7 +56,7 @@ def open_place(place: int) -> IO[bytes]:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
-        raise UnfitFile("it is no ordinary file")
+        raise NoFile("it is no ordinary file")
     # What was looked at is what is opened, whatever has taken its name by now.
     return open(f"/proc/self/fd/{place}", "rb")
 

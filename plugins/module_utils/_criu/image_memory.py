@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.image_file import PAGEMAP, read_records
+from ansible_collections.fleet.criu.plugins.module_utils._criu.image_file import PAGEMAP, each_record
 from ansible_collections.fleet.criu.plugins.module_utils._criu.image_wire import COPY_AGAIN, Message, damaged
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
 
@@ -49,12 +49,13 @@ class _Count:
         self.remote = 0
 
     def add(self, path: Path) -> None:
-        records = read_records(path, PAGEMAP)
-        if not records:
-            raise damaged(path, path.stat().st_size, "it ends before its first record")
-        pages_id = records[0].number(1, "pages_id")
+        records = each_record(path, PAGEMAP)
+        head = next(records, None)
+        if head is None:
+            raise damaged(path, path.lstat().st_size, "it ends before its first record")
+        pages_id = head.number(1, "pages_id")
         self.present.setdefault(pages_id, 0)
-        for record in records[1:]:
+        for record in records:
             pages, flags = _number_of_pages(record), _flags(record)
             if flags & _PRESENT:
                 self.present[pages_id] += pages
@@ -97,7 +98,7 @@ def _flags(record: Message) -> int:
 def _size(images: Path, number: int, pages: int) -> int:
     path = images / f"pages-{number}.img"
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except FileNotFoundError:
         if pages == 0:
             return 0

@@ -47,7 +47,13 @@ def read_processes(images: Path) -> list[ImageProcess]:
     path = images / "pstree.img"
     records = read_records(path, PROCESS_TREE)
     if not records:
-        raise damaged(path, path.stat().st_size, "it names no process")
+        raise damaged(path, path.lstat().st_size, "it names no process")
+    seen: set[int] = set()
+    for record in records:
+        pid = record.number(1, "pid")
+        if pid in seen:  # else each of many rows could have the same large file read
+            raise damaged(path, record.offset, f"it names process {pid} twice")
+        seen.add(pid)
     return [_process(images, record) for record in records]
 
 

@@ -24,6 +24,8 @@ _FIXED = {_EIGHT_BYTES: struct.Struct("<Q"), _FOUR_BYTES: struct.Struct("<I")}
 _WIRE_TYPE_BITS = 3
 _LONGEST_VARINT = 10
 _HIGHEST = (1 << 64) - 1
+# CRIU's longest definition has some 60; each one that is seen takes memory.
+_MOST_FIELDS = 1000
 
 
 def damaged(path: Path, offset: int, reason: str, remedy: str = COPY_AGAIN) -> BadImageSet:
@@ -131,6 +133,8 @@ class Message:
             else:
                 raise damaged(self.path, self.offset + start, f"field {field} has the unknown wire type {wire_type}")
             self._fields.setdefault(field, []).append(value)
+            if len(self._fields) > _MOST_FIELDS:
+                raise damaged(self.path, self.offset + start, f"the record has more than {_MOST_FIELDS} fields")
 
     def _varint(self, data: bytes, position: int, what: str) -> tuple[int, int]:
         value = 0

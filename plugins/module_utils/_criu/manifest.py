@@ -10,14 +10,16 @@ incomplete.
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import IO, Any, Mapping, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest_shape import check_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
-from ansible_collections.fleet.criu.plugins.module_utils._files import write_json
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._foreign import UnfitFile, opened
 
 MANIFEST = "manifest.json"
 RESTORED = "restored.json"
@@ -25,6 +27,11 @@ FORMAT = 1
 
 _CHUNK = 1 << 20
 _IMAGE_SUFFIX = ".img"
+# To read a hole takes as long as to read data, and costs whoever made it nothing. Memory of one value is no hole, and
+# what a file system packs it packs less than this.
+_MAY_BE_HOLES = 1 << 30
+_MOST_HOLES = 64
+_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def read_manifest(images: Path) -> Manifest:
     """The manifest of an image set. Raises BadImageSet if it is missing, damaged or of a format that we do not know."""
     path = images / MANIFEST
     try:
-        text = path.read_text("utf-8")
+        value = read_json(path)
     except FileNotFoundError:
         raise BadImageSet(
             f"{images} is no complete image set: it has no {MANIFEST}, which is written last.",
@@ -123,10 +130,7 @@ def read_manifest(images: Path) -> Manifest:
         ) from None
     except (OSError, ValueError) as error:
         raise BadImageSet(f"{path} cannot be read: {error}.", "Use another copy of this image set.") from error
-    try:
-        return manifest_of(json.loads(text), str(path))
-    except (ValueError, RecursionError) as error:
-        raise BadImageSet(f"{path} cannot be read: {error}.", "Use another copy of this image set.") from error
+    return manifest_of(value, str(path))
 
 
 def manifest_of(value: Any, where: str = "the manifest of the source") -> Manifest:
@@ -140,23 +144,23 @@ def manifest_of(value: Any, where: str = "the manifest of the source") -> Manife
                 "Use the version of fleet.criu that made the image set, or a later one.",
             )
         manifest = Manifest(**{**value, "workload": Workload(**value["workload"])})
-        _check_shape(manifest)
+        check_manifest({**vars(manifest), "workload": vars(manifest.workload)})
         return manifest
     except (ValueError, TypeError, KeyError) as error:
         raise BadImageSet(f"{where} cannot be read: {error}.", "Use another copy of this image set.") from error
 
 
 def verify_files(images: Path, manifest: Manifest) -> None:
-    """Raises BadImageSet, which names each file that is missing, altered or was added since the manifest."""
+    """Raises BadImageSet, which names each file that is missing, altered or was added since the manifest, and OSError.
+
+    A file is read only if it has the size that the manifest says.
+    """
     found = {path.name for path in images.iterdir() if path.suffix == _IMAGE_SUFFIX}
     # CRIU writes its statistics after the workload is gone, and once more at restore.
     added = sorted(name for name in found - set(manifest.files) if not name.startswith("stats-"))
     missing = sorted(set(manifest.files) - found)
     altered = sorted(
-        name
-        for name in found & set(manifest.files)
-        if (images / name).stat().st_size != manifest.files[name]["size"]
-        or not _has_digest(images / name, manifest.files[name])
+        name for name in found & set(manifest.files) if not _is_as_told(images / name, manifest.files[name])
     )
     if added or missing or altered:
         parts = (("missing", missing), ("altered", altered), ("added", added))
@@ -168,53 +172,51 @@ def verify_files(images: Path, manifest: Manifest) -> None:
         )
 
 
-def _check_shape(manifest: Manifest) -> None:
-    generation: Any = manifest.generation
-    if isinstance(generation, bool) or not isinstance(generation, int) or generation < 0:  # True is an int too
-        raise ValueError(f"its generation {generation!r} is no number")
-    _check_id_maps(manifest.id_maps)
-    files = manifest.files
-    if not isinstance(files, dict) or not all(
-        isinstance(entry, dict)
-        and isinstance(entry.get("size"), int)
-        and isinstance(entry.get("sha256", ""), str)
-        and isinstance(entry.get("crc32", 0), int)
-        for entry in files.values()
-    ):
-        raise ValueError("its list of files is malformed")
-    for name, needed in (("mount_map", {"mountpoint", "key"}), ("mounts", {"mountpoint", "kind"})):
-        rows = getattr(manifest, name)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= set(row) for row in rows):
-            raise ValueError(f"its '{name}' is no list of mounts")
+def _is_as_told(path: Path, entry: Mapping[str, Any]) -> bool:
+    try:
+        with opened(path) as stream:
+            return os.fstat(stream.fileno()).st_size == entry["size"] and _has_digest(path, stream, entry)
+    except UnfitFile:
+        return False
 
 
-def _check_id_maps(maps: Any) -> None:
-    if maps is None:
-        return
-    rows = [row for name in ("uid_map", "gid_map") for row in maps[name]]
-    if not all(len(row) == 3 and all(type(number) is int and 0 <= number < 1 << 32 for number in row) for row in rows):
-        raise ValueError("its 'id_maps' are malformed")
-
-
-def _has_digest(path: Path, entry: Mapping[str, Any]) -> bool:
-    if "sha256" in entry:
-        return _sha256(path) == str(entry["sha256"])
+def _has_digest(path: Path, stream: IO[bytes], entry: Mapping[str, Any]) -> bool:
     # Of memory that came by a handoff the size is known alone, unless it was to be kept.
-    return "crc32" not in entry or _size_and_crc(path)[1] == int(entry["crc32"])
+    if not {"sha256", "crc32"} & set(entry):
+        return True
+    status = os.fstat(stream.fileno())
+    if status.st_size > _MAY_BE_HOLES and status.st_size > status.st_blocks * _BLOCK * _MOST_HOLES:
+        raise BadImageSet(
+            f"The image {path} has {status.st_size} bytes, of which it holds {status.st_blocks * _BLOCK}: it is nearly "
+            "all holes, and no dump writes such images.",
+            "Copy the image set again from where it was dumped, or use another one.",
+            {"file": path.name},
+        )
+    if "sha256" in entry:
+        return _digest_of(stream) == entry["sha256"]
+    return _checksum_of(stream)[1] == entry["crc32"]
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
+    with opened(path) as stream:
+        return _digest_of(stream)
 
 
 def _size_and_crc(path: Path) -> list[int]:
+    with opened(path) as stream:
+        return _checksum_of(stream)
+
+
+def _digest_of(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _checksum_of(stream: IO[bytes]) -> list[int]:
     size, checksum = 0, 0
-    with path.open("rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            size += len(chunk)
-            checksum = zlib.crc32(chunk, checksum)
+    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        size += len(chunk)
+        checksum = zlib.crc32(chunk, checksum)
     return [size, checksum]

@@ -123,13 +123,22 @@ class Arriving:
         self._require_free_name()
         self._has_begun = True
         arrival = Arrival(self._workload, self.name, configuration, self._sources, images, root, options)
-        command = self.engine.restore(arrival)
+        try:
+            command = self.engine.restore(arrival)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise BadImageSet(
+                f"What came with the images is no configuration of a container of {self.engine.name} "
+                f"({type(error).__name__}: {str(error)[:80]}).",
+                "Dump it again, with the same version of fleet.criu on both hosts.",
+            ) from error
         return _with_stand_in(self.engine, configuration, command, criu, options, stages, waits)
 
     def maker(self, images: Path, root: str, criu: Criu) -> MakeCommand:
         """What makes the command for an image set that is complete; the configuration lies in it."""
         try:
             configuration = read_json(images / ENGINE)
+            if not isinstance(configuration, dict):
+                raise ValueError("it is no JSON object")
         except (OSError, ValueError) as error:
             raise BadImageSet(
                 f"{images} is not the image set of a container: {ENGINE} cannot be read ({error}).",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._criu.image_file import (
     INVENTORY,
     MOUNTPOINTS,
+    PAGEMAP,
     PROCESS_TREE,
     STATISTICS,
+    each_record,
     read_record,
     read_record_if_any,
     read_records,
@@ -114,11 +117,50 @@ def test_a_pipe_or_a_folder_is_no_image(path: Path) -> None:
         read_records(path, PROCESS_TREE)
 
 
+def test_links_devices_and_holes_are_not_read(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BadImageSet, match=r"pstree.img is no ordinary file"):
+        read_records(path, PROCESS_TREE)
+    path.unlink()
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BadImageSet, match="it has 1099511627776 bytes, and an image with a process tree may have"):
+        read_records(path, PROCESS_TREE)
+
+
+def test_a_record_is_not_read_that_is_longer_than_any(path: Path) -> None:
+    path.write_bytes(image(MOUNTPOINTS) + (5 << 20).to_bytes(4, "little"))
+    os.truncate(path, 20 << 20)
+    with pytest.raises(BadImageSet, match="a record of 5242880 bytes begins here, and may have 4194304"):
+        read_records(path, MOUNTPOINTS)
+
+
+def test_many_records_take_no_more_memory_than_one(path: Path) -> None:
+    path.write_bytes(image(PAGEMAP) + image(PAGEMAP, [(1, 5), (2, 6)])[8:] * 200_000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _record in each_record(path, PAGEMAP)) == 200_000
+        with pytest.raises(BadImageSet, match="it has more than 100000 records"):
+            read_records(path, PAGEMAP)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+        tracemalloc.reset_peak()
+        assert sum(1 for _record in each_record(path, PAGEMAP)) == 200_000
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_record_of_many_fields_is_refused(path: Path) -> None:
+    path.write_bytes(image(PROCESS_TREE, [(number, 1) for number in range(1, 2000)]))
+    with pytest.raises(BadImageSet, match="more than 1000 fields"):
+        read_record(path, PROCESS_TREE)
+
+
 def test_an_image_that_may_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> bytes:
+    def refuse(*_arguments: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     path.touch()
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(BadImageSet, match=r"pstree.img cannot be read: Permission denied\. .*use become"):
         read_records(path, PROCESS_TREE)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
     MANIFEST,
     Manifest,
     Workload,
+    manifest_of,
     read_manifest,
+    verify_files,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet
 
@@ -85,3 +88,67 @@ def test_without_a_user_namespace_there_is_no_such_group(tmp_path: Path) -> None
     for value in (GOOD, {name: value for name, value in GOOD.items() if name != "id_maps"}):
         (tmp_path / MANIFEST).write_text(json.dumps(value))
         assert read_manifest(tmp_path).image_group is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"root": 1},
+        {"host": None},
+        {"options": [1]},
+        {"leave_running": 1},
+        {"workload": {"name": 1, "pid": 1, "start_time": 1}},
+        {"workload": {"name": "redis", "pid": "1", "start_time": 1}},
+        {"workload": {"name": "redis", "pid": True, "start_time": 1}},
+        {"workload": {"name": "redis", "pid": 1, "start_time": 1, "command": "x"}},
+        {"mount_map": [{"mountpoint": 1, "key": "a"}]},
+        {"mount_map": [{"mountpoint": "/", "key": ["a"]}]},
+        {"mounts": [{"mountpoint": [], "kind": "root"}]},
+        {"mounts": [{"mountpoint": "/", "kind": "root", "super_options": "rw"}]},
+        {"mounts": [{"mountpoint": "/", "kind": "root", "mount_id": "1"}]},
+        {"mounts": [{"mountpoint": "/", "kind": "root", "host_paths": [1]}]},
+        {"files": {"a.img": {"size": -1}}},
+        {"files": {"a.img": {"size": True}}},
+        {"files": {"a.img": {"size": 1, "crc32": "1"}}},
+        {"files": {"../a.img": {"size": 1}}},
+    ],
+)
+def test_each_value_is_of_its_kind(tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / MANIFEST).write_text(json.dumps({**GOOD, **change}))
+    with pytest.raises(BadImageSet, match=r"manifest\.json cannot be read: "):
+        read_manifest(tmp_path)
+
+
+def test_what_is_no_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = tmp_path / MANIFEST
+    os.mkfifo(path)
+    with pytest.raises(BadImageSet, match="no ordinary file"):
+        read_manifest(tmp_path)
+    path.unlink()
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BadImageSet, match="may have 33554432"):
+        read_manifest(tmp_path)
+    path.unlink()
+    path.write_text("[" * 100_000)
+    with pytest.raises(BadImageSet, match="cannot be read"):
+        read_manifest(tmp_path)
+
+
+def test_images_that_are_no_files_or_nearly_all_holes_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.img")
+    (tmp_path / "b.img").symlink_to("/dev/zero")
+    told = {"sha256": "0", "size": 0}
+    manifest = manifest_of({**GOOD, "files": {"a.img": told, "b.img": told}})
+    with pytest.raises(BadImageSet, match=r"altered: a\.img, b\.img"):
+        verify_files(tmp_path, manifest)
+    for name in ("a.img", "b.img"):
+        (tmp_path / name).unlink()
+    (tmp_path / "c.img").touch()
+    os.truncate(tmp_path / "c.img", 1 << 40)
+    with pytest.raises(BadImageSet, match=r"altered: c\.img"):
+        verify_files(tmp_path, manifest_of({**GOOD, "files": {"c.img": told}}))
+    for digest in ({"sha256": "0"}, {"crc32": 0}):
+        with pytest.raises(BadImageSet, match="nearly all holes"):
+            verify_files(tmp_path, manifest_of({**GOOD, "files": {"c.img": {"size": 1 << 40, **digest}}}))
+    verify_files(tmp_path, manifest_of({**GOOD, "files": {"c.img": {"size": 1 << 40}}}))
