@@ -24,7 +24,7 @@ description:
   - V(security_module) - both have AppArmor, SELinux or neither; a warning if the workload is not confined.
   - V(cgroups) - both have the layout v1, v2 or hybrid; a warning if O(manage_cgroups) leaves cgroups alone.
   - V(network_lock) - both can lock the network in the same way, if the workload has a network namespace of its own or
-    connections.
+    connections; a warning if dumps that are over have left tables of CRIU in nftables, which might lock them for ever.
   - V(disk_space) - the images fit into O(images), which nobody but root may write, nor any folder above it. A source
     that sends them while CRIU writes them keeps none; leave O(images) out there.
   - V(records) - both hosts can keep their records, locks and logs in C(/var/lib/fleet.criu), C(/run/fleet.criu) and

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -112,6 +113,7 @@ class FakeCriu:
         self.version = version
         self.missing_features: set[str] = set()
         self.complaints = ""
+        self.tables: list[str] = []
         self.commands: list[Command] = []
         self.images = {"inventory.img": "inventory", "pages-1.img": "memory"}
         self.log = "(00.000100) Version: 4.1.1\n"
@@ -129,6 +131,9 @@ class FakeCriu:
     def __call__(self, command: Command, while_running: Callable[[], None] | None = None) -> Completed:
         self.commands.append(command)
         argv = list(command.argv)
+        if argv == ["nft", "-j", "list", "tables"]:
+            rows = [{"table": {"family": "inet", "name": name}} for name in self.tables]
+            return Completed(0, json.dumps({"nftables": rows}))
         assert argv[0] == self.path, argv
         if argv[1] == "--version":
             return Completed(0, f"Version: {self.version}\nGitID: v{self.version}\n")

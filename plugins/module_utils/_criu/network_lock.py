@@ -12,9 +12,10 @@ same connections when they come back.
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.image_wire import Message
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CommandFailed
@@ -69,9 +70,19 @@ def remove_noted(folder: Path, proc: Proc, runner: Runner) -> list[str]:
     return said
 
 
-def tables(runner: Runner) -> list[str]:
-    """The names of all of CRIU's tables in the network namespace of the host; none where nftables cannot be asked."""
+def left_tables(proc: Proc, runner: Runner) -> list[str]:
+    """CRIU's tables in the network namespace of the host that dumps which are over have left, by name.
+
+    None where nftables cannot be asked, and while a CRIU is at work, of which nobody knows how its table is called.
+    """
+    if any(_is_criu(proc.command(stat.pid)) for stat in proc.stats()):
+        return []
     return _tables([], runner)
+
+
+def _is_criu(command: Sequence[str]) -> bool:
+    # One that waits at the target calls itself `criu FOLDER`.
+    return bool(command) and os.path.basename(command[0].split(" ")[0]) == "criu"
 
 
 def _tables(way: list[str], runner: Runner) -> list[str]:

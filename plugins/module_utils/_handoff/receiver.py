@@ -52,7 +52,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.timers import sec
 from ansible_collections.fleet.criu.plugins.module_utils._engine.stand_in import READY
 from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import ENGINE, Arriving
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, sync_files, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import file_server
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.admission import Listener
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import Report
@@ -519,7 +519,7 @@ class Receiver(Side[ReceiveRequest]):
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         manifest = self._manifest = replace(self._manifest, files=sums, created=now)
         # On a disk that has just taken all the images, to sync it may last.
-        self._writing = self._loop.in_background(lambda: write_manifest(self._images, manifest), self._manifest_written)
+        self._writing = self._loop.in_background(lambda: self._write_down(manifest), self._manifest_written)
         self._criu_runs = True
         self._timings.begin("restore")
         # What the store has put down is shared already, without a moment for it now.
@@ -563,6 +563,11 @@ class Receiver(Side[ReceiveRequest]):
         if returncode == 0:
             return True
         return lives(self._identity, self._proc) and not is_in_restorer(self._identity.pid, self._proc)
+
+    def _write_down(self, manifest: Manifest) -> None:
+        # If both hosts lose power after `committed`, images on a disk are the workload, and must be there with it.
+        sync_files(self._images)
+        write_manifest(self._images, manifest)
 
     def _manifest_written(self, _result: Any, error: Exception | None) -> None:
         if error is not None:

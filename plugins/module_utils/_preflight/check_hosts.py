@@ -158,6 +158,16 @@ def network_lock(source: Facts, target: Facts, options: Options) -> Finding:
             f"The network cannot be locked with {method} on {' and '.join(lacking)}.",
             "Install nftables there, with a CRIU that can use it, or iptables with network_lock: iptables.",
         )
+    left = [(host["host"], name) for host in (source, target) for name in host["left_tables"]]
+    if left:
+        names = listed([f"{name} on {host}" for host, name in left])
+        commands = listed([f"nft delete table inet {name}" for _host, name in left])
+        return warning(
+            "left_tables",
+            f"Dumps that are over have left tables in nftables: {names}. If the workload's connections are among those "
+            "that they lock, they get no packet any more.",
+            f"Unless an image set with open connections is still to be restored there: {commands}.",
+        )
     return passed(f"Both can lock the network with {method}.")
 
 

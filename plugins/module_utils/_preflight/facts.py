@@ -9,6 +9,7 @@ import re
 from dataclasses import asdict
 from typing import Any, Mapping
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.network_lock import left_tables
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import SYNC
 from ansible_collections.fleet.criu.plugins.module_utils._preflight import occupied
@@ -50,6 +51,7 @@ def source_facts(parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> d
         **workload,
         "features": ask_features(host["criu"], workload["needs"], runner),
         "network_locks": _network_locks(host, workload, runner),
+        "left_tables": left_tables(proc, runner) if locks_network(workload) else [],
         "effort": asdict(effort),
         "contents": None if entries is None else present_contents(entries, "host_path", effort),
         "engine": source_engine(parameters["engine"], parameters["container"], proc, runner),
@@ -72,6 +74,7 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
         **host,
         "features": ask_features(host["criu"], source["needs"], runner),
         "network_locks": _network_locks(host, source, runner),
+        "left_tables": left_tables(proc, runner) if locks_network(source) else [],
         "taken_pids": occupied.taken_pids(proc, wanted_pids),
         "pid_max": occupied.pid_max(proc),
         "pid_file": parameters["pid_file"] and occupied.pid_file_state(proc, parameters["pid_file"]),

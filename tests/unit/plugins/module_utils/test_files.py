@@ -16,7 +16,13 @@ import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils import _files as subject
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._files import locked, read_json, write_atomically, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._files import (
+    locked,
+    read_json,
+    sync_files,
+    write_atomically,
+    write_json,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrusted
 
 
@@ -195,3 +201,16 @@ def test_a_file_in_a_folder_of_others_is_not_put_where_a_symlink_leads(tmp_path:
     assert os.listdir(tmp_path / "victim") == []
     write_atomically(tmp_path / "open" / "redis.pid", "7\n", 0o644)
     assert (tmp_path / "open" / "redis.pid").read_text() == "7\n"
+
+
+def test_every_file_of_a_folder_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "fifo")
+    sync_files(tmp_path)
+    assert sorted(synced) == sorted(path.stat().st_ino for path in paths)

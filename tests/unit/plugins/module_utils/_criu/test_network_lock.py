@@ -12,11 +12,11 @@ import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu import image_file
 from ansible_collections.fleet.criu.plugins.module_utils._criu.network_lock import (
+    left_tables,
     note_namespace,
     note_run_id,
     remove_noted,
     run_id_of,
-    tables,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
@@ -109,12 +109,18 @@ def test_a_table_that_cannot_be_removed_is_named(tmp_path: Path, proc: FakeProc)
     ]
 
 
-def test_all_of_criu_s_tables(proc: FakeProc) -> None:
-    assert tables(nft("CRIU-4711", OWN, "filter", "CRIU-a;b")) == ["CRIU-4711", OWN]
-    assert tables(FakeRunner({("nft",): Completed(1, "", "no")})) == []
-    assert tables(FakeRunner({("nft",): Completed(0, "{}")})) == []
+def test_tables_that_dumps_have_left(proc: FakeProc) -> None:
+    assert left_tables(proc, nft("CRIU-4711", OWN, "filter", "CRIU-a;b")) == ["CRIU-4711", OWN]
+    assert left_tables(proc, FakeRunner({("nft",): Completed(1, "", "no")})) == []
+    assert left_tables(proc, FakeRunner({("nft",): Completed(0, "{}")})) == []
 
     def missing(_command: Command) -> Completed:
         raise CommandFailed("nft could not be started.")
 
-    assert tables(FakeRunner({("nft",): missing})) == []
+    assert left_tables(proc, FakeRunner({("nft",): missing})) == []
+
+
+@pytest.mark.parametrize("command", [["/usr/sbin/criu", "dump", "--tree", "5"], ["criu /run/images", "swrk", "7"]])
+def test_while_a_criu_is_at_work_no_table_is_called_left(proc: FakeProc, command: list[str]) -> None:
+    proc.add(PID + 1, command)
+    assert left_tables(proc, FakeRunner()) == []

@@ -943,3 +943,16 @@ def test_without_a_lock_nftables_is_not_asked(pair: Pair) -> None:
     pair.run()
     expect_moved(pair)
     assert OWN_TABLE in pair.source.nft_tables()
+
+
+def test_the_images_are_durable_before_the_source_may_commit(pair: Pair) -> None:
+    # A disk that fails says so when it is synced, and only then.
+    def fail(folder: Path) -> None:
+        assert (folder / "pages-1.img").stat().st_size == 300_000
+        assert not (folder / "manifest.json").exists()
+        raise OSError(5, "Input/output error")
+
+    pair.set(TARGET, receiver, "sync_files", fail)
+    pair.run()
+    assert "Input/output error" in expect_back(pair)["reason"]
+    assert "committed" not in pair.source.steps()

@@ -38,6 +38,7 @@ HOST: dict[str, Any] = {
     "swap_free": 0,
     "features": {"userns": True},
     "network_locks": {"nftables": True, "iptables": True},
+    "left_tables": [],
     "folder_problems": [],
     "programs": {"openssl": True, "rsync": True, "zstd": True, "lz4": False},
 }
@@ -212,6 +213,14 @@ def test_everything_passes_on_the_same_host() -> None:
             "iptables on node1",
         ),
         ("network_lock", {"network_locks.nftables": False}, {}, "passed", "ok", "with iptables"),
+        (
+            "network_lock",
+            {},
+            {"left_tables": ["CRIU-05f66735-8a31-4e96-a1"]},
+            "warning",
+            "left_tables",
+            "CRIU-05f66735-8a31-4e96-a1 on node2",
+        ),
         ("network_lock", {"sockets": [SOCKET]}, {}, "skipped", "not_applicable", "no network namespace"),
         ("network_lock", {"sockets": [], "namespaces": ["net"]}, {}, "passed", "ok", "nftables"),
         ("network_lock", {}, {"network_locks": {}}, "skipped", "not_applicable", "no CRIU"),

@@ -52,6 +52,7 @@ def entry(source: Host, target: Host) -> dict[str, Any]:
 def test_both_look_at_the_same_things(hosts: tuple[Host, Host]) -> None:
     source, target = hosts
     source.proc.add(42, own_namespaces=["net"])
+    source.criu.tables = ["CRIU-42"]
     entries = [entry(source, target)]
     there = source_facts(source.parameters(entries, pid=42, contents="full"), source.proc, source.criu)
     assert there["effort"] == {"full": True, "files": 9, "bytes": 99}
@@ -59,6 +60,7 @@ def test_both_look_at_the_same_things(hosts: tuple[Host, Host]) -> None:
     here = target_facts(carried, target.parameters(entries), target.proc, target.criu)
     assert there["contents"] == here["contents"]
     assert there["network_locks"] == here["network_locks"] == {"nftables": True, "iptables": True}
+    assert (there["left_tables"], here["left_tables"]) == (["CRIU-42"], [])
     json.dumps(here)
 
 
