@@ -29,8 +29,9 @@ def install(folder: Path, proc: Path, **script: Any) -> Path:
     """Make the program `criu` in this folder, for this proc file system; gives its path.
 
     `script` may say: `images` (text by name; `*x9` is nine times x), `fails_at` or `dies_at` (a stage, or `stream`,
-    `start`, `resume`, `end`), `strips` (an option that the mount of control groups loses), `restored` (the pid that a
-    restore makes from the folder `template`), `status` (how a restore ends that went well).
+    `start`, `resume`, `end`), `hangs_at` (likewise, of a dump), `strips` (an option that the mount of control groups
+    loses), `restored` (the pid that a restore makes from the folder `template`), `status` (how a restore ends that went
+    well).
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCRIPT).write_text(json.dumps({"proc": str(proc), **script}))
@@ -148,6 +149,9 @@ class _Criu:
             if self._arguments[0] == "dump":
                 self._run_on()
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._script.get("hangs_at") == place:
+            self._run_on()  # what comes when it is killed
+            signal.pause()
 
     def _run_on(self) -> None:
         for process in tree(self._process):

@@ -88,6 +88,8 @@ _WORDS_SECONDS = 2.0
 _BYE_SECONDS = 5.0
 _TURN_SECONDS = 0.2
 _FOLDER_TURN_SECONDS = 0.005
+# CRIU writes all the time while it dumps.
+_STALLED_SECONDS = 30.0
 
 _AT_REST = frozenset({Source.DONE, Source.BACK, Source.DOUBT})
 
@@ -126,6 +128,8 @@ class Sender(Side[SendRequest]):
         self._identity_of_tls: certificate.Identity | None = None
         self._frozen_for_good = False
         self._asked = False
+        # How much CRIU had written, and when that changed last.
+        self._written: tuple[int, float] | None = None
         self._has_all_images = False
         self._has_all_files = False
         self._sends_files = False
@@ -490,11 +494,10 @@ class Sender(Side[SendRequest]):
         remove_log(self._log_folder / DUMP_LOG)
         self._report.progress(phase="dumping", bytes=0, forced=True)
         if self._leaving is None:
-            self._timings.begin("frozen")
-            self._timings.begin("dump")
+            self._begin_freeze()
         self._criu_runs = True
         try:
-            completed = self._runner(self._command, self._turn)
+            completed = self._runner(self._command, self._dump_turn)
         except CriuError as error:
             self._note(error)
             completed = Completed(1)
@@ -508,6 +511,39 @@ class Sender(Side[SendRequest]):
             self._happen(Event.CRIU_ENDED)
         elif self._state is Source.DONE and lives(self._identity, self._proc):
             signal_tree(self._identity, signal.SIGKILL, self._proc)
+
+    def _begin_freeze(self) -> None:
+        self._timings.begin("frozen")
+        self._timings.begin("dump")
+        self._written = (0, time.monotonic())
+
+    def _dump_turn(self) -> None:
+        self._turn()
+        if self._written is not None and not self._asked:
+            self._end_if_stalled(*self._written)
+
+    def _end_if_stalled(self, earlier: int, since: float) -> None:
+        # CRIU limits the time that it takes to stop the tasks, not what comes then. It may wait for ever, for one when
+        # another user of the host connects to its abstract socket before the code that it has put into a task.
+        written = self._written_bytes()
+        if written != earlier:
+            self._written = (written, time.monotonic())
+        elif time.monotonic() - since > _STALLED_SECONDS:
+            self._written = None
+            tracer = int(self._proc.status(self._request.pid).get("TracerPid", "0"))
+            if tracer:  # an engine's CRIU does not end with the engine
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(tracer, signal.SIGKILL)
+            raise CriuError(
+                f"CRIU wrote nothing for {_STALLED_SECONDS:.0f} s while it dumped {self._request.workload}, "
+                "and was ended.",
+                "Look for users who connect to sockets of others (@/crtools-… in /proc/net/unix), then start it again.",
+            )
+
+    def _written_bytes(self) -> int:
+        if self._capture is not None:
+            return self._capture.sent_bytes
+        return sum(path.stat().st_blocks for path in self._image_folder.iterdir())
 
     def _dump_command(self) -> Command:
         if self._stages is None:
@@ -541,8 +577,7 @@ class Sender(Side[SendRequest]):
 
     def _engine_waits(self, stages: Stages) -> None:
         # Now that it has come to CRIU, the freeze begins.
-        self._timings.begin("frozen")
-        self._timings.begin("dump")
+        self._begin_freeze()
         stages.answer(READY, self._state is Source.FREEZING)
 
     def _send_images(self) -> None:

@@ -536,6 +536,14 @@ def test_a_dump_that_fails_changes_nothing(pair: Pair, how: str, place: str) -> 
         assert result["facts"]["criu_errors"] == [f"it fails at {place}"]
 
 
+def test_a_dump_that_gets_stuck_is_ended(pair: Pair) -> None:
+    rescript(pair.source.criu, hangs_at="network-lock")
+    pair.set(SOURCE, sender, "_STALLED_SECONDS", 1.0)
+    pair.run()
+    assert steps(pair) == (["armed", "freezing", "back"], ["armed", "receiving", "cleared"])
+    assert "CRIU wrote nothing for" in expect_back(pair)["reason"]
+
+
 def test_a_criu_that_cannot_be_started_changes_nothing(pair: Pair) -> None:
     pair.hook(SOURCE, "before_freeze", "rm", str(pair.source.criu))
     pair.run()
