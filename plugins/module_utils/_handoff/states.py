@@ -4,12 +4,17 @@
 """The handoff as pure state machines: no I/O and no clock. docs/handoff.md tells the same in prose.
 
 Each machine is a table: in a state, on an event, go to another state after doing these actions in this order. An event
-that a state has no entry for changes nothing, so a message that comes twice or too late is harmless. The agents
-(sender.py, receiver.py) turn what happens into events and carry out the actions; if one of them dies in between,
-`settle_target` and `settle_source` decide from the journals and from what still lives.
+that a state has no entry for changes nothing, so a message that comes twice or too late is harmless. machine.py steps
+through the tables, for both agents (sender.py, receiver.py), which turn what happens into events and carry out the
+actions, and for the tests that explore everything that can happen. If an agent dies in between, `settle_target` and
+`settle_source` decide from the journals and from what still lives.
 
-An action that fails ends its transition: the actions after it are left out, the machine stays in the state that it came
-from, and what made it fail is the next event. A link that is lost stays so: LOST comes again in each state after it.
+What an action that fails leads to is in the tables too (`REACTIONS`). A record that fails may still be there: a disk
+can refuse to confirm what it has written. So after a `committed` that failed, the workload runs on only if `back` is
+surely on disk; else it stays frozen. A link that is lost stays so: LOST comes again in each state after it.
+
+Not knowing is never "no": a journal that is lost, rolled back or another machine's, a runtime folder that was emptied,
+a peer that is out of reach leave a committed source frozen (`NO_RECORD`, `IN_DOUBT`, `UNKNOWN`).
 
 The rule that keeps a workload from living twice: only the source sends `run`, only after it has recorded `committed`;
 only the target lets its copy go, only after it has recorded `run`, and never after it has recorded `refused` or
@@ -52,9 +57,12 @@ class Source(enum.Enum):
     HELD = "all is dumped; CRIU waits for us before it kills the tasks"
     CONFIRMING = "the target has everything and restores"
     COMMITTED = "the target may run; the tasks stay frozen even if we or CRIU die"
+    UNSURE = (
+        "whether `committed` is on disk is not known; nothing was sent, the tasks stay frozen until `back` is there"
+    )
     DONE = "the target runs; the tasks are given up"
     BACK = "the workload runs on here"
-    DOUBT = "the target was told to run and nothing is known since; the tasks stay frozen"
+    DOUBT = "the target may have been told to run, or `back` may not be on disk; the tasks stay frozen"
 
 
 class Target(enum.Enum):
@@ -127,9 +135,29 @@ class Action(enum.Enum):
     REMOVE_IMAGES = "remove the images"
 
 
+class Trouble(enum.Enum):
+    """What can become of an action that is not simply done."""
+
+    FAILED = "it was surely not done"
+    MAYBE = "a record that may be on disk although writing it failed"
+    LOST = "the link broke while it was done"
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """What follows an action in trouble: its transition ends in the state `to`, and `event` happens.
+
+    Without `to` the machine returns to the state that it came from. `goes_on`: as if the action had been done.
+    """
+
+    to: Source | Target | None = None
+    event: Event | None = None
+    goes_on: bool = False
+
+
 Entry = Tuple[object, Sequence[Action]]
 
-_A, _E, _S, _T = Action, Event, Source, Target
+_A, _E, _R, _S, _T = Action, Event, Trouble, Source, Target
 
 # The record comes first: a host that crashes in between must not take images for the workload that are stale by then.
 _RUNS_ON: Entry = (_S.BACK, (_A.RECORD_BACK, _A.RUN_ON, _A.SEND_ABORT))
@@ -148,6 +176,7 @@ SOURCE: Mapping[tuple[Source, Event], Entry] = {
     (_S.CONFIRMING, _E.READY): _COMMITS,
     **{(_S.CONFIRMING, event): entry for event, entry in _BEFORE_COMMIT.items()},
     # CRIU_ENDED has no entry here: the tasks stay frozen without it.
+    (_S.UNSURE, _E.VETOED): _RUNS_ON,
     (_S.COMMITTED, _E.RUNNING): (_S.DONE, (_A.RECORD_DONE, _A.GIVE_UP, _A.SEND_GONE)),
     (_S.COMMITTED, _E.FAILED): _RUNS_ON,
     (_S.COMMITTED, _E.LOST): (_S.DOUBT, ()),
@@ -178,6 +207,63 @@ TARGET: Mapping[tuple[Target, Event], Entry] = {
 }
 
 
+_GO_ON = Reaction(goes_on=True)
+_GIVES_UP = Reaction(event=_E.VETOED)
+
+# By the action and, where it matters, by the state that the transition came from. What is in neither is `_GIVES_UP`, or
+# LOST in the new state if the link broke.
+REACTIONS: Mapping[tuple[Action, Source | Target | None], Mapping[Trouble, Reaction]] = {
+    # The source. Nothing of it is in the journal, so nobody will take the images for the workload.
+    **{
+        (_A.RECORD_COMMITTED, state): {
+            _R.FAILED: Reaction(event=_E.VETOED),
+            _R.MAYBE: Reaction(_S.UNSURE, _E.VETOED),
+        }
+        for state in (_S.HELD, _S.CONFIRMING)
+    },
+    # `committed` is on disk: from here on only the target's word counts.
+    (_A.SEND_RUN, None): dict.fromkeys(_R, Reaction(_S.COMMITTED, _E.LOST)),
+    # Without a `committed` in the journal a copy that is gone counts as one that may have run on: no need to wait.
+    (_A.RECORD_BACK, None): dict.fromkeys(_R, _GO_ON),
+    # With it, or perhaps with it, only a `back` that is surely on disk allows the workload to run on.
+    **{(_A.RECORD_BACK, state): dict.fromkeys(_R, Reaction(_S.DOUBT)) for state in (_S.COMMITTED, _S.UNSURE)},
+    # The settlement does it once more.
+    (_A.RUN_ON, None): dict.fromkeys(_R, Reaction(_S.DOUBT)),
+    # The target runs: `committed` and a copy that is gone say the same.
+    (_A.RECORD_DONE, None): dict.fromkeys(_R, _GO_ON),
+    (_A.GIVE_UP, None): dict.fromkeys(_R, _GO_ON),
+    # The settlement tells the target.
+    (_A.SEND_ABORT, None): dict.fromkeys(_R, _GO_ON),
+    (_A.SEND_GONE, None): dict.fromkeys(_R, _GO_ON),
+    # The target. To be armed and to receive are one to the settlement, and the source must hear of it.
+    (_A.RECORD_RECEIVING, None): dict.fromkeys(_R, Reaction(_T.RECEIVING, _E.VETOED)),
+    # The agent then ends CRIU, and that is the next event.
+    (_A.LET_GO, None): dict.fromkeys(_R, Reaction(_T.STARTING)),
+    # It runs. What is not recorded is seen by the settlement as long as the host lives.
+    (_A.RECORD_RUNNING, None): dict.fromkeys(_R, _GO_ON),
+    (_A.SEND_RUNNING, None): dict.fromkeys(_R, _GO_ON),
+    # KILL comes after them, so that nothing runs, and the source records `back` before it runs on.
+    (_A.RECORD_REFUSED, None): dict.fromkeys(_R, _GO_ON),
+    (_A.RECORD_DROPPED, None): dict.fromkeys(_R, _GO_ON),
+    # Then nobody may say that nothing runs.
+    (_A.KILL, None): dict.fromkeys(_R, Reaction(_T.DROPPED)),
+    (_A.SEND_FAILED, _T.RECEIVING): dict.fromkeys(_R, _GO_ON),
+    (_A.SEND_FAILED, None): dict.fromkeys(_R, Reaction(_T.FAILED, _E.LOST)),
+    # The settlement removes them.
+    (_A.REMOVE_IMAGES, _T.RUNNING): dict.fromkeys(_R, _GO_ON),
+    (_A.REMOVE_IMAGES, None): dict.fromkeys(_R, Reaction(_T.DROPPED)),
+    (_A.RECORD_CLEARED, None): dict.fromkeys(_R, _GO_ON),
+}
+
+
+def reaction_to(action: Action, trouble: Trouble, before: Source | Target, after: Source | Target) -> Reaction:
+    """What follows if an action of the transition between these states is in trouble."""
+    row = REACTIONS.get((action, before)) or REACTIONS.get((action, None)) or {}
+    if trouble in row:
+        return row[trouble]
+    return Reaction(after, _E.LOST) if trouble is _R.LOST else _GIVES_UP
+
+
 def source_after(state: Source, event: Event) -> tuple[Source, Sequence[Action]]:
     """The sender's next state, and what is to be done on the way there."""
     following, actions = SOURCE.get((state, event), (state, ()))
@@ -203,8 +289,13 @@ class Outcome(str, enum.Enum):
     HELD = "held"  # the source: its copy is frozen, and stays so until the target's outcome is known
     GONE = "gone"  # the source: its copy does not exist any more, and has not run since it was dumped
     ENDED = "ended"  # the source: its copy does not exist any more, but may have run on after it was dumped
-    IN_DOUBT = "in_doubt"  # the target: its copy may have run and is not there any more; a person must decide
+    IN_DOUBT = "in_doubt"  # the target: its copy may have run, or may run as something else; a person must decide
+    NO_RECORD = "no_record"  # its journal is lost, rolled back or another machine's: it can say nothing
     UNKNOWN = "unknown"  # it cannot be reached
+
+
+# From these nobody can tell whether the other side's copy has run.
+TELLS_NOTHING = frozenset({Outcome.UNKNOWN, Outcome.IN_DOUBT, Outcome.NO_RECORD})
 
 
 class Copy(str, enum.Enum):
@@ -213,31 +304,44 @@ class Copy(str, enum.Enum):
     NONE = "none"
     FROZEN = "frozen"  # source: held by CRIU or stopped; target: restored, but never let go
     RUNNING = "running"
+    SUSPECT = "suspect"  # target: something lives that may be it, and what would prove it is lost
 
 
 @dataclass(frozen=True)
 class Settlement:
-    """The decision for one side: what is to be done in this order, and what is certain after it."""
+    """The decision for one side: what is to be done in this order, and what is certain after it.
+
+    If an action fails, those after it are left out and nothing is certain, unless it is one that need not succeed.
+    """
 
     outcome: Outcome
     actions: Sequence[Action] = ()
+    need_not_succeed: frozenset[Action] = frozenset()
 
 
 def settle_target(step: Step | None, copy: Copy, told: bool, images: bool, source: Outcome) -> Settlement:
     """What becomes of the target. The receiver and its CRIU must have ended before `copy` and `told` are looked at.
 
     `step` is the last one in its journal; `told` says whether CRIU may have let the copy go since RESTORE was done last
-    (a mark that is made before CRIU is told; always true if the host was booted since `run` was recorded); `images`
-    whether the image set is complete; `source` is UNKNOWN in the first call, whose outcome settles the source, and what
-    that gave in the second. Calling it again with the same is harmless.
+    (a mark that is made before CRIU is told; true as well if nobody can know: the host was booted since, or the folder
+    that would have the mark is gone); `images` whether the image set is complete; `source` is UNKNOWN in the first
+    call, whose outcome settles the source, and what that gave in the second. It may be called again with the same.
     """
+    if step is None:
+        return Settlement(Outcome.NO_RECORD)
     if step in (Step.RUNNING, Step.DONE) or (step is Step.RUN and copy is Copy.RUNNING):
         record = () if step in (Step.RUNNING, Step.DONE) else (_A.RECORD_RUNNING,)
         remove = (_A.REMOVE_IMAGES,) if source is Outcome.GONE else ()
         return Settlement(Outcome.RAN, (*record, *remove))
-    if source is Outcome.BACK or step in (None, Step.ARMED, Step.RECEIVING, Step.CLEARED):
-        if step is Step.CLEARED:
-            return Settlement(Outcome.NOT_RUN)
+    if step is Step.CLEARED:
+        return Settlement(Outcome.NOT_RUN)
+    if copy in (Copy.RUNNING, Copy.SUSPECT):
+        # The journal says that it never ran, or what runs cannot be told from it: one of them is wrong.
+        return Settlement(Outcome.IN_DOUBT)
+    if images and step in (Step.ARMED, Step.RECEIVING) and source is not Outcome.BACK:
+        # An image set is complete only after `complete`: the journal was rolled back.
+        return Settlement(Outcome.NO_RECORD)
+    if source is Outcome.BACK or step in (Step.ARMED, Step.RECEIVING):
         return Settlement(Outcome.NOT_RUN, _CLEARS[1])
     if step is Step.RUN and told and copy is Copy.NONE:
         # It died before it ran or after. Whichever we assumed could cost the workload, or what it has done here.
@@ -252,17 +356,24 @@ def settle_target(step: Step | None, copy: Copy, told: bool, images: bool, sourc
 
 
 def settle_source(step: Step | None, copy: Copy, target: Outcome) -> Settlement:
-    """What becomes of the source, when the target's outcome is known or UNKNOWN. Calling it again is harmless.
+    """What becomes of the source, when the target's outcome is known or not. Calling it again is harmless.
 
     The sender and its CRIU must have ended before `copy` is looked at.
     """
+    if step is None:
+        # Whoever has lost the journal knows of a copy that runs only if it is shown to him; then nothing is to be done.
+        return Settlement(Outcome.BACK if copy is Copy.RUNNING else Outcome.NO_RECORD)
     if step is Step.DONE or (step is Step.COMMITTED and target is Outcome.RAN):
         record = () if step is Step.DONE else (_A.RECORD_DONE,)
-        return Settlement(Outcome.GONE, (*record, *(() if copy is Copy.NONE else (_A.GIVE_UP,))))
+        give_up = () if copy is Copy.NONE else (_A.GIVE_UP,)
+        return Settlement(Outcome.GONE, (*record, *give_up), frozenset((_A.RECORD_DONE,)))
     if copy is Copy.NONE:
         return Settlement(Outcome.GONE if step is Step.COMMITTED else Outcome.ENDED)
-    if step is Step.BACK:
-        return Settlement(Outcome.BACK, (_A.RUN_ON,) if copy is Copy.FROZEN else ())
-    if step is Step.COMMITTED and target in (Outcome.UNKNOWN, Outcome.IN_DOUBT):
+    if copy is Copy.RUNNING:
+        return Settlement(Outcome.BACK, () if step is Step.BACK else (_A.RECORD_BACK,), frozenset((_A.RECORD_BACK,)))
+    # What is frozen now is frozen for good, which is done before `committed` is recorded: so if that is not in the
+    # journal, the sender died in that moment, or the journal was rolled back. Then too the target must be asked.
+    if target is Outcome.RAN or (target in TELLS_NOTHING and step is not Step.BACK):
         return Settlement(Outcome.HELD)
+    # `back` once more, because what can be read of it may not be on disk, and `committed` is before it.
     return Settlement(Outcome.BACK, (_A.RECORD_BACK, _A.RUN_ON))
