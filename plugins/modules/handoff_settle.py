@@ -44,8 +44,22 @@ options:
     description:
       - The outcome that this module returned on the other host, or V(unknown) if it cannot be reached.
     type: str
-    choices: [unknown, ran, not_run, in_doubt, back, held, gone, ended]
+    choices: [unknown, no_record, ran, not_run, in_doubt, back, held, gone, ended]
     default: unknown
+  peer_journal:
+    description:
+      - The RV(journal) that this module returned with that outcome. An outcome from another journal than the one that
+        this host has noted in the handoff, or from one that is older than that, counts as V(no_record).
+      - Without it O(peer) is the word of a person, who knows it for sure. It is believed.
+    type: dict
+  pid:
+    description:
+      - The workload's process here, for a source whose own journal is lost. Needs O(start_time).
+    type: int
+  start_time:
+    description:
+      - When that process was started, in clock ticks after boot, as M(fleet.criu.workload_info) returns it.
+    type: int
   timeout:
     description:
       - How many seconds an agent that is still at work may go on before it is asked to stop.
@@ -74,6 +88,7 @@ EXAMPLES = r"""
     handoff: redis-20260101T020000
     side: source
     peer: "{{ target.outcome }}"
+    peer_journal: "{{ target.journal }}"
   delegate_to: node1
   become: true
   register: source
@@ -83,6 +98,7 @@ EXAMPLES = r"""
     handoff: redis-20260101T020000
     side: target
     peer: "{{ source.outcome }}"
+    peer_journal: "{{ source.journal }}"
   delegate_to: node2
   become: true
 """
@@ -90,18 +106,28 @@ EXAMPLES = r"""
 RETURN = r"""
 outcome:
   description:
-    - For the target, V(ran), V(not_run) or V(in_doubt) (its copy may have run and is not there any more; a person must
-      decide).
+    - For the target, V(ran), V(not_run) or V(in_doubt) (its copy may have run and is not there any more, or something
+      runs that may be it; a person must decide).
+    - For both V(no_record). This host has no journal of the handoff, or one that was rolled back. So it knows nothing,
+      and says nothing of what has run.
     - For the source, V(back) (it runs here), V(held) (it is frozen until the target's outcome is known), V(gone) (it is
       given up) or V(ended) (it is not here any more, but may have run on after the dump).
   returned: with O(handoff)
   type: str
   sample: back
 pid:
-  description: The pid of the copy on this host.
+  description: The pid of the copy on this host, or of what may be it.
   returned: with O(handoff), if there is one
   type: int
   sample: 4125
+journal:
+  description: Which journal this outcome is from, for O(peer_journal) on the other host; none if there is no journal.
+  returned: with O(handoff)
+  type: dict
+  contains:
+    machine: {description: The machine-id of the host., type: str, sample: 0f2e}
+    journal: {description: The identity of this journal., type: str, sample: 5d1f}
+    complete: {description: Whether it has ever come to the step V(complete)., type: bool, sample: true}
 step:
   description: The last step in the journal; none if this host knows nothing of the handoff.
   returned: with O(handoff)
@@ -140,10 +166,10 @@ from typing import Any, Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Record, all_records
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import settle
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Peer, settle
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
-from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
 
@@ -153,7 +179,7 @@ def bring_to_its_end(parameters: Mapping[str, Any], check_mode: bool) -> dict[st
     settled = settle(
         parameters["handoff"],
         parameters["side"],
-        Outcome(parameters["peer"]),
+        Peer(Outcome(parameters["peer"]), parameters["peer_journal"], _copy(parameters)),
         parameters["timeout"],
         Proc(),
         SubprocessRunner(),
@@ -164,9 +190,14 @@ def bring_to_its_end(parameters: Mapping[str, Any], check_mode: bool) -> dict[st
         "changed": settled.changed,
         "outcome": settled.outcome.value,
         "pid": settled.pid,
+        "journal": record.identity if record else None,
         "step": record.step.value if record and record.step else None,
         "put_back": list(settled.put_back),
     }
+
+
+def _copy(parameters: Mapping[str, Any]) -> Identity | None:
+    return None if parameters["pid"] is None else Identity(parameters["pid"], parameters["start_time"])
 
 
 def _summary(record: Record) -> dict[str, Any]:
@@ -188,12 +219,16 @@ def main() -> None:
             "side": {"type": "str", "choices": ["source", "target"]},
             "peer": {
                 "type": "str",
-                "choices": ["unknown", "ran", "not_run", "in_doubt", "back", "held", "gone", "ended"],
+                "choices": ["unknown", "no_record", "ran", "not_run", "in_doubt", "back", "held", "gone", "ended"],
                 "default": "unknown",
             },
+            "peer_journal": {"type": "dict"},
+            "pid": {"type": "int"},
+            "start_time": {"type": "int"},
             "timeout": {"type": "float", "default": 5.0},
         },
         required_by={"handoff": "side"},
+        required_together=[("pid", "start_time")],
         supports_check_mode=True,
     )
     run_module(module, bring_to_its_end)

@@ -125,7 +125,7 @@ def _find_in_both(description: Description, proc: Proc, runner: Runner) -> Ident
         found = _find_described(description, proc, runner)
     except WorkloadNotFound as error:
         missing = error
-    owned = _main_processes(description.owner_units, proc, runner)
+    owned = main_processes(description.owner_units, proc, runner)
     # The main process of a unit may be a child or a parent of what else describes the workload.
     strangers = {unit: pid for unit, pid in owned.items() if found is None or not _are_kin(pid, found.pid, proc)}
     pids = {*strangers.values(), *([found.pid] if found is not None else [])}
@@ -171,7 +171,7 @@ def _pid_of_unit(unit: str, proc: Proc, runner: Runner) -> int:
     return pids[0]
 
 
-def _main_processes(units: Iterable[str], proc: Proc, runner: Runner) -> dict[str, int]:
+def main_processes(units: Iterable[str], proc: Proc, runner: Runner) -> dict[str, int]:
     # One answer for all of them: to ask takes longer than the rest.
     names = list(units)
     completed = runner(Command([*_SHOW_MAIN_PID, *names])) if names else None

@@ -36,8 +36,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.marks import Marks, real_marks
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.open_records import read_all
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import REQUEST
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import settle
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Step
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Peer, settle
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Step
 from ansible_collections.fleet.criu.plugins.module_utils._own_folders import require_folders
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
@@ -63,7 +63,7 @@ def beginning(asked: Asked, proc: Proc, runner: Runner) -> Iterator[None]:
         view = _settled_view(asked, proc)
         if not view.held:
             for record in view.alone:
-                settle(record.handoff, record.side, Outcome.UNKNOWN, 0.0, proc, runner)
+                settle(record.handoff, record.side, Peer(), 0.0, proc, runner)
         _require_no_orphans(asked)
         require_free(asked, proc)
         yield

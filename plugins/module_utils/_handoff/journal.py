@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host's own durable record of how far a handoff got: a file for each handoff and side, a JSON line for each step.
 
-A step is on disk before what it announces is done. The file stays after the handoff, for those who come later.
+A step is on disk before what it announces is done. The file stays after the handoff, for those who come later. Each
+journal has a random identity, which the other host notes: nobody else's journal can answer for this one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping
@@ -56,6 +58,12 @@ class Record:
         return self.steps[-1][0] if self.steps else None
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Whose journal this is, and whether it has come to `complete`: what the other host must know to believe it."""
+        complete = any(step is Step.COMPLETE for step, _time in self.steps)
+        return {"machine": self.facts.get("machine"), "journal": self.facts.get("journal"), "complete": complete}
+
+    @property
     def is_settled(self) -> bool:
         """Whether nothing is left to be decided for this side."""
         if self.damage is not None:
@@ -63,11 +71,27 @@ class Record:
         return self.step in SETTLED or (self.side == TARGET and self.step is Step.RUNNING)
 
 
+class RecordFailed(CriuError):
+    """A step could not be recorded. `may_be_there`: it was written, and the disk did not confirm it."""
+
+    def __init__(self, path: Path, step: str, error: OSError, may_be_there: bool) -> None:
+        self.may_be_there = may_be_there
+        super().__init__(
+            f"The step {step!r} could not be recorded in {path}: {error.strerror or error}."
+            + (" It may be there all the same." if may_be_there else ""),
+            "See that the file system has space, is writable and has a healthy disk (dmesg), then start again.",
+            {"journal": str(path), "step": step, "may_be_there": may_be_there},
+        )
+
+
 class Journal:
     """The journal of one side of a handoff, opened for more steps."""
 
     def __init__(self, handoff: str, side: str, folder: Path = FOLDER) -> None:
         self.path = journal_path(handoff, side, folder)
+        # For the other host: which machine's, and which of all journals this is.
+        self.machine = machine_id()
+        self.identity = uuid.uuid4().hex
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Start it with the step `armed`. Raises CriuError if it was begun before: a handoff has one life."""
@@ -81,26 +105,41 @@ class Journal:
                 "Give each attempt a name of its own. What became of that one tells handoff_settle.",
             ) from None
         os.close(descriptor)
-        self._append({"step": Step.ARMED.value, "time": time.time(), "facts": dict(facts)})
+        self.record(Step.ARMED, {**facts, "machine": self.machine, "journal": self.identity})
         sync_folder(self.path.parent)
 
-    def record(self, step: Step) -> None:
-        """Add a step. When this returns it is on disk."""
-        self._append({"step": step.value, "time": time.time()})
-
-    def _append(self, entry: Mapping[str, Any]) -> None:
+    def record(self, step: Step, facts: Mapping[str, Any] | None = None) -> None:
+        """Add a step, and facts that are known only now. When this returns it is on disk. Raises RecordFailed."""
+        entry = {"step": step.value, "time": time.time(), **({"facts": dict(facts)} if facts else {})}
         line = (json.dumps(entry, sort_keys=True) + "\n").encode()
-        descriptor = os.open(str(self.path), os.O_RDWR | os.O_CLOEXEC)
+        written = False
         try:
-            # What no newline ends was being written when the host died or the disk was full: this takes its place.
-            end = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
-            os.ftruncate(descriptor, end)
-            while line:
-                written = os.pwrite(descriptor, line, end)
-                line, end = line[written:], end + written
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(str(self.path), os.O_RDWR | os.O_CLOEXEC)
+            try:
+                self._append(descriptor, line)
+                written = True
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise RecordFailed(self.path, step.value, error, written) from error
+
+    def _append(self, descriptor: int, line: bytes) -> None:
+        # What no newline ends was being written when the host died or the disk was full: this takes its place. Our own
+        # newline is written last, so that a line that came to an end too early is none.
+        end = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
+        os.ftruncate(descriptor, end)
+        while line:
+            written = os.pwrite(descriptor, line, end)
+            line, end = line[written:], end + written
+
+
+def machine_id() -> str:
+    """The identity of this machine, see machine-id(5); empty if it has none."""
+    try:
+        return Path("/etc/machine-id").read_text("ascii").strip()[:64]
+    except (OSError, ValueError):
+        return ""
 
 
 def journal_path(handoff: str, side: str, folder: Path = FOLDER) -> Path:

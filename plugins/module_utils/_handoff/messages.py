@@ -17,7 +17,7 @@ from typing import Any, Callable, Mapping
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.compression import METHODS
 
-VERSION = 1
+VERSION = 2
 
 HEADER = 4
 MAXIMUM = 8 * 1024 * 1024
@@ -169,7 +169,14 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "abort": {"reason": _is_text},
     "gone": {},
     # Target to source.
-    "welcome": {"ticket": _is_text, "generation": _is_whole, "criu_version": _is_text},
+    # `machine` and `journal` say whose word the source takes in the end (journal.py).
+    "welcome": {
+        "ticket": _is_text,
+        "generation": _is_whole,
+        "criu_version": _is_text,
+        "machine": _is_text,
+        "journal": _is_text,
+    },
     "refused": {"reason": _is_text},
     "prepared": {},
     # To `compare`: see `same_files.Differing`.

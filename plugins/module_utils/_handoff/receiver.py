@@ -43,7 +43,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     restore_options,
     root_options,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring, is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
 from ansible_collections.fleet.criu.plugins.module_utils._criu.sharing import close_folder, shared
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
@@ -65,7 +65,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.engine_restore
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import asked_to_receive
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import Store, read_frames
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import TARGET
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.living import RESTORED
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.machine import TARGET_TABLE
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import Message
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
@@ -74,12 +76,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     ReceiveRequest,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Side, carry_out
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
-    Action,
-    Event,
-    Target,
-    target_after,
-)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Action, Event, Target
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Completed,
@@ -133,10 +130,9 @@ class Receiver(Side[ReceiveRequest]):
         proc: Proc,
         notifier: Notifier,
     ) -> None:
-        super().__init__(request, folder, report, runner, proc)
+        super().__init__(request, folder, report, runner, proc, Target.ARMED, TARGET_TABLE)
         self._notifier = notifier
         self._images = Path(request.images)
-        self._state = Target.ARMED
         self._stream: Channel | None = None
         self._decompressor: Decompressor | None = None
         self._store: Store | None = None
@@ -237,27 +233,12 @@ class Receiver(Side[ReceiveRequest]):
 
     # What happens becomes an event.
 
-    def _happen(self, event: Event) -> None:
-        following, actions = target_after(self._state, event)
-        if following is not self._state:
-            self._report.log(f"{event.name.lower()}: {following.name.lower()}")
-        before, self._state = self._state, following
-        is_lost = False
-        for action in actions:
-            try:
-                self._do(action)
-            except LinkLost as error:
-                # As if it had been lost a moment later: the other actions are done all the same.
-                self._reason = self._reason or error
-                is_lost = True
-            except Exception as error:  # there must be a way on, whatever it is
-                self._note(error)
-                if following in (Target.STARTING, Target.RESTORING) and action is not Action.LET_GO:
-                    self._state = before
-                    self._happen(Event.VETOED)
-                    return
-        if is_lost:
-            self._happen(Event.LOST)
+    @property
+    def _state(self) -> Target:
+        state = self._driver.state
+        if not isinstance(state, Target):
+            raise AssertionError
+        return state
 
     def _turn(self) -> None:
         try:
@@ -600,7 +581,7 @@ class Receiver(Side[ReceiveRequest]):
                 raise CriuError(f"Process {pid} was restored, but is gone.")
             self._identity = Identity(pid, stat.start_time)
             # For handoff_settle, if we die.
-            write_json(self._folder / "restored.json", {"pid": pid, "start_time": stat.start_time})
+            write_json(self._folder / RESTORED, {"pid": pid, "start_time": stat.start_time})
             record_restored(self._restore_request, self._identity, self._proc)
             self._timings.end("restore")
             self._run_hooks("held")
@@ -645,11 +626,21 @@ class Receiver(Side[ReceiveRequest]):
             return  # who asks for CRIU is dead, so CRIU undoes its work, and that is the next event
         try:
             self._notifier.hand_over(self._identity.pid)
-        except CriuError as error:
+            self._stages.answer(POST_RESTORE, True)
+        except (CriuError, OSError) as error:
             self._note(error)
-            self._stages.answer(POST_RESTORE, False)  # CRIU ends then, and that is the next event
-            return
-        self._stages.answer(POST_RESTORE, True)
+            self._end_criu()
+
+    def _end_criu(self) -> None:
+        # It was not told to let the copy go. That it has ended is the next event.
+        if self._stages is None:
+            raise AssertionError
+        try:
+            self._stages.answer(POST_RESTORE, False)
+        except OSError:  # the folder is gone, or full
+            pid = find_restoring(self._images, self._proc)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
 
     def _send_running(self) -> None:
         if self._control is None:
@@ -666,14 +657,16 @@ class Receiver(Side[ReceiveRequest]):
         self._control.send(Message("failed", fields))
 
     def _kill(self) -> None:
-        if self._stages is None:
-            raise AssertionError
         if self._criu_runs:
             # If CRIU waits for us, it kills what it has restored; if not, it hears of it when it comes there.
-            self._stages.answer(POST_RESTORE, False)
-        if self._identity is not None:
-            signal_tree(self._identity, signal.SIGKILL, self._proc)
+            self._end_criu()
+        if self._identity is None:
+            return
+        signal_tree(self._identity, signal.SIGKILL, self._proc)
+        try:
             remove_record(self._restore_request)
+        except (CriuError, OSError) as error:  # what counts is that it is dead
+            self._note(error)
 
     def _remove_images(self) -> None:
         if self._request.keep_images and self._state is Target.RUNNING:
@@ -756,6 +749,8 @@ class Receiver(Side[ReceiveRequest]):
         return {
             "generation": Generations().current(self._request.workload),
             "criu_version": self._criu.version,
+            "machine": self._journal.machine,
+            "journal": self._journal.identity,
         }
 
     def _facts(self) -> dict[str, Any]:

@@ -51,6 +51,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.images import 
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.limit import Limit
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.machine import SOURCE_TABLE
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import VERSION, Message
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
     MADE_IMAGES,
@@ -61,12 +62,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy, Numbered
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.same_files import Differing
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Side, carry_out
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import (
-    Action,
-    Event,
-    Source,
-    source_after,
-)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Action, Event, Source, Step
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, memory_bytes, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
@@ -113,8 +109,7 @@ class Sender(Side[SendRequest]):
     name = SOURCE
 
     def __init__(self, request: SendRequest, folder: Path, report: Report, runner: Runner, proc: Proc) -> None:
-        super().__init__(request, folder, report, runner, proc)
-        self._state = Source.LIVE
+        super().__init__(request, folder, report, runner, proc, Source.LIVE, SOURCE_TABLE)
         self._target_timings: Mapping[str, Any] = {}
         self._copies: list[dict[str, Any]] = []
         self._images: Channel | None = None
@@ -125,6 +120,7 @@ class Sender(Side[SendRequest]):
         self._files: files.Sender | None = None
         self._numbers = itertools.count(1)
         self._copy_name = secrets.token_hex(16)
+        self._peer: Mapping[str, Any] = {}
         self._identity_of_tls: certificate.Identity | None = None
         self._frozen_for_good = False
         self._asked = False
@@ -203,28 +199,16 @@ class Sender(Side[SendRequest]):
 
     # What happens becomes an event.
 
-    def _happen(self, event: Event) -> None:
-        following, actions = source_after(self._state, event)
-        if following is not self._state:
-            self._report.log(f"{event.name.lower()}: {following.name.lower()}")
-        before, self._state = self._state, following
-        for action in actions:
-            try:
-                self._do(action)
-            except LinkLost as error:
-                self._reason = self._reason or error
-                self._happen(Event.LOST)
-                return
-            except Exception as error:  # the workload is frozen: whatever it is, there must be a way on
-                self._note(error)
-                if following is Source.COMMITTED and action is not Action.SEND_RUN:
-                    self._state = before
-                    self._happen(Event.VETOED)
-                    return
-                if before is Source.COMMITTED and action is Action.RECORD_BACK:
-                    # Without this record the workload must stay frozen; handoff_settle writes it later.
-                    self._state = Source.DOUBT
-                    return
+    @property
+    def _state(self) -> Source:
+        state = self._driver.state
+        if not isinstance(state, Source):
+            raise AssertionError
+        return state
+
+    def _facts_of(self, step: Step) -> Mapping[str, Any]:
+        # Whose word we take when we are asked what became of it.
+        return {"peer": self._peer} if step in (Step.FREEZING, Step.COMMITTED) else {}
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, LinkLost) and self._state is Source.FREEZING and self._has_heard_why():
@@ -345,6 +329,7 @@ class Sender(Side[SendRequest]):
             # A workload that is frozen waits as long as we do.
             self._control.watch_closely()
             self._ticket = welcome.fields["ticket"]
+            self._peer = {name: welcome.fields[name] for name in ("machine", "journal")}
             generations = Generations()
             generation = generations.begin(request.workload, welcome.fields["generation"])
             # The workload lives, so what was dumped of it before is overtaken.

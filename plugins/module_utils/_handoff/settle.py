@@ -4,17 +4,18 @@
 """A broken handoff, brought to its end on one host: what is true is found out, `states` decides, this carries it out.
 
 Settle the target first, then the source with the target's outcome, then the target again with the source's. Each of it
-may be done again at any time.
+may be done again at any time, and by several at once: on a host one waits for the other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.cgroup_mount import put_back_for_the_dead
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
@@ -25,7 +26,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.network_lock impo
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import Restored, RestoreRequest, restore_workload
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import (
     find_restoring,
-    is_in_restorer,
     kill_half_restored,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import (
@@ -41,7 +41,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._engine.transfer import
     remove_leftovers,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
+from ansible_collections.fleet.criu.plugins.module_utils._files import locked, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import ask_to_stop, follow, is_alive
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import (
@@ -50,6 +50,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import
     Record,
     read_record,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.living import RESTORED as RESTORED_COPY
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.living import (
+    has_marks,
+    noted_copy,
+    state_of,
+    suspects,
+)
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.machine import carry_out
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import unit_name, unit_problem
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import MADE_IMAGES, SHARED
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
@@ -65,16 +73,17 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.tidying import tidy
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
-from ansible_collections.fleet.criu.plugins.module_utils._trusted import remove_file
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder, remove_file
 
 _STOP_SECONDS = 5.0
 _PATIENCE = 15.0
+_LOCK_SECONDS = 120.0
 _STOPPED = frozenset("tT")
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What is certain of this side now. `pid` is the copy that runs here, if one does.
+    """What is certain of this side now. `pid` is the copy that runs here, or may be it, if one does.
 
     `put_back` says for people what CRIU had changed or left behind on this host and is as it was now.
     """
@@ -86,22 +95,55 @@ class Settled:
     put_back: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Peer:
+    """What is known of the other side: its outcome, and from which journal that is.
+
+    Without a `journal` (`Record.identity`) the outcome is a person's word. `copy` is for a source whose own journal is
+    lost: the process that is believed to be the workload.
+    """
+
+    outcome: Outcome = Outcome.UNKNOWN
+    journal: Mapping[str, Any] | None = None
+    copy: Identity | None = None
+
+
 def settle(
     handoff: str,
     side: str,
-    peer: Outcome,
+    peer: Peer,
     seconds: float,
     proc: Proc,
     runner: Runner,
     check_only: bool = False,
 ) -> Settled:
-    """Bring this side of a handoff to its end, as far as `peer`, the other side's outcome, lets it be known.
+    """Bring this side of a handoff to its end, as far as `peer`, the other side, lets it be known.
 
-    An agent that is still at work gets `seconds` to end by itself and is asked to stop then. Raises CriuError.
+    An agent that is still at work gets `seconds` to end by itself and is asked to stop then. Raises CriuError; nothing
+    is certain then.
     """
     record = read_record(handoff, side)
-    if record is None or record.step is None:  # the host died before anything was begun
-        return Settled(Outcome.BACK if side == SOURCE else Outcome.NOT_RUN, False, None)
+    if record is None or record.step is None:  # it is lost, or the host died before anything was begun
+        return _without_record(side, peer, proc)
+    if check_only:
+        return _settle(record, peer, seconds, proc, runner, check_only)
+    with locked(Path(record.facts["folder"]) / "settle.lock", _LOCK_SECONDS):
+        return _settle(record, peer, seconds, proc, runner, check_only)
+
+
+def _without_record(side: str, peer: Peer, proc: Proc) -> Settled:
+    # The journal is lost, or another machine has taken the host's place, or nothing was begun here.
+    copy = Copy.NONE
+    if side == SOURCE and peer.copy is not None and lives(peer.copy, proc):
+        stat = proc.stat(peer.copy.pid)
+        copy = Copy.FROZEN if stat is None or stat.state in _STOPPED else Copy.RUNNING
+    decision = settle_source(None, copy, peer.outcome) if side == SOURCE else Settlement(Outcome.NO_RECORD)
+    pid = peer.copy.pid if peer.copy is not None and copy is not Copy.NONE else None
+    return Settled(decision.outcome, False, None, pid)
+
+
+def _settle(record: Record, peer: Peer, seconds: float, proc: Proc, runner: Runner, check_only: bool) -> Settled:
+    handoff, side = record.handoff, record.side
     if not check_only:
         _end_agent(Path(record.facts["folder"]), seconds)
         record = read_record(handoff, side) or record
@@ -110,10 +152,7 @@ def settle(
         place.wait_for_criu()
     decision = place.decide(peer)
     if not check_only:
-        for action in decision.actions:
-            if action is Action.REMOVE_IMAGES:
-                place.end(decision.outcome)
-            place.do(action)
+        carry_out(decision, lambda action: place.carry_out(action, decision.outcome))
         place.end(decision.outcome)
         destroy(place.folder / "identity")
     said = [] if check_only else put_back_for_the_dead(proc, runner)
@@ -154,13 +193,16 @@ class _Place:
     def wait_for_criu(self) -> None:
         """Now that the agent is dead: wait until CRIU has done what it does then."""
 
-    def decide(self, peer: Outcome) -> Settlement:
+    def decide(self, peer: Peer) -> Settlement:
         raise NotImplementedError
 
     def end(self, outcome: Outcome) -> None:
         """What the outcome means beyond the workload itself."""
 
-    def do(self, action: Action) -> None:
+    def carry_out(self, action: Action, outcome: Outcome) -> None:
+        """Do an action on the way to this outcome."""
+        if action is Action.REMOVE_IMAGES:
+            self.end(outcome)
         if isinstance(action.value, Step):
             Journal(self.record.handoff, self.record.side).record(action.value)
         else:
@@ -187,8 +229,20 @@ class _SourcePlace(_Place):
         super().__init__(record, proc, runner)
         self.actions = {Action.RUN_ON: self._run_on, Action.GIVE_UP: self._give_up}
 
-    def decide(self, peer: Outcome) -> Settlement:
-        return settle_source(self.record.step, self._copy(), peer)
+    def decide(self, peer: Peer) -> Settlement:
+        step, copy = self.record.step, self._copy()
+        if peer.journal is None and peer.outcome is Outcome.RAN and copy is Copy.FROZEN and step is not Step.DONE:
+            step = Step.COMMITTED  # a person has said so, whatever became of the record
+        return settle_source(step, copy, self._believed(peer, copy))
+
+    def _believed(self, peer: Peer, copy: Copy) -> Outcome:
+        # What is frozen for good has heard `ready`. Whoever has not come to `complete`, or is not whom we have spoken
+        # with, is another machine or has lost its journal.
+        if peer.journal is None or peer.outcome is Outcome.UNKNOWN or copy is not Copy.FROZEN:
+            return peer.outcome
+        noted = self.record.facts.get("peer") or {}
+        is_same = all(noted.get(name) == peer.journal.get(name) for name in noted)
+        return peer.outcome if is_same and peer.journal.get("complete") else Outcome.NO_RECORD
 
     def end(self, outcome: Outcome) -> None:
         if not self.engine or outcome not in (Outcome.BACK, Outcome.GONE):
@@ -223,7 +277,10 @@ class _SourcePlace(_Place):
 
     def _run_on(self) -> None:
         signal_tree(self.identity(), signal.SIGCONT, self.proc)
-        self._answer(False)
+        if (self.folder / "stages").is_dir():
+            self._answer(False)
+        else:
+            self._end_tracer()
         if not self.wait_until(lambda: not self._is_stopped()):
             raise CriuError(
                 f"{self.workload} (pid {self.record.facts['pid']}) was told to run on, but is still stopped.",
@@ -244,6 +301,13 @@ class _SourcePlace(_Place):
         if pid_file:
             remove_file(Path(pid_file))
 
+    def _end_tracer(self) -> None:
+        # CRIU waits for an answer that it can no longer be given; the kernel lets go what it traces.
+        tracer = int(self.proc.status(int(self.record.facts["pid"])).get("TracerPid", "0"))
+        if tracer and "criu" in self.proc.status(tracer).get("Name", ""):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(tracer, signal.SIGKILL)
+
     def _answer(self, go_on: bool) -> None:
         stages = self.folder / "stages"
         if stages.is_dir():
@@ -263,11 +327,12 @@ class _TargetPlace(_Place):
             Action.LET_GO: lambda: None,  # _restore does both
         }
 
-    def decide(self, peer: Outcome) -> Settlement:
-        # What was told is kept in memory alone: after a boot nobody knows.
-        copy = self._copy()
-        told = not self.is_same_boot or given_answer(self.folder / "stages", POST_RESTORE) is True
-        return settle_target(self.record.step, copy, told, (self.images / MANIFEST).exists(), peer)
+    def decide(self, peer: Peer) -> Settlement:
+        # What was told is kept in memory alone: after a boot, or if the folder was emptied, nobody knows.
+        is_known = self.is_same_boot and has_marks(self.folder)
+        told = not is_known or given_answer(self.folder / "stages", POST_RESTORE) is True
+        has_images = (self.images / MANIFEST).exists()
+        return settle_target(self.record.step, self._copy(), told, has_images, peer.outcome)
 
     def end(self, outcome: Outcome) -> None:
         self.keeps_images = outcome is Outcome.RAN and bool(self.record.facts.get("keep_images"))
@@ -275,12 +340,13 @@ class _TargetPlace(_Place):
             Generations().spend(self.workload, read_manifest(self.images).generation)
 
     def identity(self) -> Identity | None:
-        try:
-            found = read_json(self.folder / "restored.json")
-            identity = Identity(int(found["pid"]), int(found["start_time"]))
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-        return identity if self.is_same_boot else None
+        return noted_copy(self.folder) if self.is_same_boot else None
+
+    def running_pid(self) -> int | None:
+        pid = super().running_pid()
+        if pid is not None or not self._is_unproved():
+            return pid
+        return next((identity.pid for identity in suspects(self.record.facts, self.proc, self.runner)), None)
 
     def wait_for_criu(self) -> None:
         # It is about to let its copy go or to kill it; only then is there something to see.
@@ -292,10 +358,14 @@ class _TargetPlace(_Place):
         kill_half_restored(self.images, self.proc)
 
     def _copy(self) -> Copy:
-        identity = self.identity()
-        if identity is None or not lives(identity, self.proc):
-            return Copy.NONE
-        return Copy.FROZEN if is_in_restorer(identity.pid, self.proc) else Copy.RUNNING
+        if not self._is_unproved():
+            return state_of(self.identity(), self.proc)
+        found = suspects(self.record.facts, self.proc, self.runner)
+        return Copy.SUSPECT if any(state_of(each, self.proc) is Copy.RUNNING for each in found) else Copy.NONE
+
+    def _is_unproved(self) -> bool:
+        # A receiver makes the folder for its marks before anybody can speak with it.
+        return self.is_same_boot and not has_marks(self.folder) and self.record.step is not Step.ARMED
 
     def _kill(self) -> None:
         identity = self.identity()
@@ -323,9 +393,9 @@ class _TargetPlace(_Place):
             Path(facts["pid_file"]) if facts.get("pid_file") else None,
             facts.get("criu_path"),
         )
-        stages = self.folder / "stages"
-        if stages.is_dir():
-            answer_stage(stages, POST_RESTORE, True)
+        # From here on it counts as told. If the folder is gone, it is made anew, so that it can be known again.
+        stages = make_folder(self.folder / "stages")
+        answer_stage(stages, POST_RESTORE, True)
         try:
             restored = restore_workload(request, self.proc, self.runner, Generations(), check_only=True)
             if restored.pid is None and self.engine:
@@ -337,8 +407,8 @@ class _TargetPlace(_Place):
             (stages / f"answer.{POST_RESTORE}").unlink(missing_ok=True)  # it did not run
             raise
         stat = self.proc.stat(restored.pid or 0)
-        if stat is not None and self.folder.is_dir():
-            write_json(self.folder / "restored.json", {"pid": stat.pid, "start_time": stat.start_time})
+        if stat is not None:
+            write_json(self.folder / RESTORED_COPY, {"pid": stat.pid, "start_time": stat.start_time})
 
     def _restore_container(self, request: RestoreRequest) -> Restored:
         arriving = Arriving(self.workload, self.engine, self.runner, self.proc)

@@ -17,15 +17,16 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import R
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import destroy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.channel import Channel, LinkLost
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import parse
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal, RecordFailed
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.machine import Driver, State, Table
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import Message
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
     ReceiveRequest,
     SendRequest,
     lock_path,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Action, Event, Step
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Action, Event, Step, Trouble
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.tidying import tidy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.timing import Timings
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
@@ -42,7 +43,17 @@ class Side(ABC, Generic[Request]):
     # As in journals.
     name = ""
 
-    def __init__(self, request: Request, folder: Path, report: Report, runner: Runner, proc: Proc) -> None:
+    def __init__(
+        self,
+        request: Request,
+        folder: Path,
+        report: Report,
+        runner: Runner,
+        proc: Proc,
+        state: State,
+        table: Table,
+    ) -> None:
+        self._driver = Driver(state, table, self._do, self._trouble, self._changed)
         self._request: Request = request
         self._folder = folder
         self._report = report
@@ -70,10 +81,6 @@ class Side(ABC, Generic[Request]):
     # For each end.
 
     @abstractmethod
-    def _happen(self, event: Event) -> None:
-        """Go to the following state, and do what is to be done on the way."""
-
-    @abstractmethod
     def _take(self, message: Message) -> None:
         """The other end says something."""
 
@@ -88,15 +95,35 @@ class Side(ABC, Generic[Request]):
     def _link_is_lost(self) -> None:
         """Nothing will be heard of the other end any more."""
 
+    def _facts_of(self, _step: Step) -> Mapping[str, Any]:
+        """What is to be recorded with a step."""
+        return {}
+
     # For both.
 
+    def _happen(self, event: Event) -> None:
+        """Go to the following state, and do what is to be done on the way."""
+        self._driver.fire(event)
+
+    def _changed(self, event: Event, state: State) -> None:
+        self._report.log(f"{event.name.lower()}: {state.name.lower()}")
+
     def _do(self, action: Action) -> None:
-        if isinstance(action.value, Step):
-            self._journal.record(action.value)
-            # Any step may be watched; the public moments have places of their own.
-            self._run_hooks(action.value.value)
-        else:
+        if not isinstance(action.value, Step):
             self._actions[action]()
+            return
+        self._journal.record(action.value, self._facts_of(action.value))
+        try:
+            # Any step may be watched; the public moments have places of their own. The step is recorded in any case.
+            self._run_hooks(action.value.value)
+        except CriuError as error:
+            self._report.log(f"{type(error).__name__}: {error}")
+
+    def _trouble(self, error: Exception) -> Trouble:
+        self._note(error)
+        if isinstance(error, LinkLost):
+            return Trouble.LOST
+        return Trouble.MAYBE if isinstance(error, RecordFailed) and error.may_be_there else Trouble.FAILED
 
     def _fail(self, error: Exception) -> None:
         self._note(error)

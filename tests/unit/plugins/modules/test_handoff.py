@@ -12,8 +12,9 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import SOURCE, TARGET, Journal
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import ReceiveRequest, SendRequest
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Settled
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Peer, Settled
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Step
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity
 from ansible_collections.fleet.criu.plugins.modules import handoff_receive, handoff_send, handoff_settle
 
 SEND = {
@@ -233,10 +234,11 @@ def test_the_outcome_of_one_side_is_told(monkeypatch: pytest.MonkeyPatch, check_
         return Settled(Outcome.HELD, True, None, 42, ["nft"])
 
     monkeypatch.setattr(handoff_settle, "settle", settle)
-    parameters = {"handoff": "h1", "side": "source", "peer": "in_doubt", "timeout": 3.0}
-    result = handoff_settle.bring_to_its_end(parameters, check_mode)
-    assert result == {"changed": True, "outcome": "held", "pid": 42, "step": None, "put_back": ["nft"]}
-    assert given == ["h1", "source", Outcome.IN_DOUBT, 3.0, check_mode]
+    seen = {"machine": "m", "journal": "j", "complete": True}
+    parameters = {"handoff": "h1", "side": "source", "peer": "in_doubt", "peer_journal": seen, "timeout": 3.0}
+    result = handoff_settle.bring_to_its_end({**parameters, "pid": 7, "start_time": 8}, check_mode)
+    assert result == {"changed": True, "outcome": "held", "pid": 42, "step": None, "journal": None, "put_back": ["nft"]}
+    assert given == ["h1", "source", Peer(Outcome.IN_DOUBT, seen, Identity(7, 8)), 3.0, check_mode]
 
 
 def test_every_outcome_may_be_the_peer_s() -> None:

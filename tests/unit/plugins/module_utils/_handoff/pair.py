@@ -29,8 +29,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import P
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.certificate import Identity
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import Message
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import REQUEST, ReceiveRequest, SendRequest
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Settled, settle
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Peer, Settled, settle
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity as ProcIdentity
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed, SubprocessRunner
 from ansible_collections.fleet.criu.tests.unit import streaming_criu
 from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeProc
@@ -350,16 +351,24 @@ class Pair:
         for host in self.hosts.values():
             host.end_criu()
 
-    def settle(self, side: str, peer: Outcome = Outcome.UNKNOWN, check_only: bool = False) -> Settled:
-        """Settle one side, in a process of its own like the module."""
-        host = self.hosts[side]
-        return settle_here(host, lambda: settle(HANDOFF, side, peer, 0.1, host.proc, host, check_only))
+    def settle(
+        self,
+        side: str,
+        peer: Outcome = Outcome.UNKNOWN,
+        check_only: bool = False,
+        journal: Mapping[str, Any] | None = None,
+        copy: ProcIdentity | None = None,
+    ) -> Settled:
+        """Settle one side, in a process of its own like the module. Without a `journal` it is a person's word."""
+        host, known = self.hosts[side], Peer(peer, journal, copy)
+        return settle_here(host, lambda: settle(HANDOFF, side, known, 0.1, host.proc, host, check_only))
 
     def settle_both(self) -> tuple[Outcome, Outcome]:
         """As the role does it: the target, the source, the target again. Gives the outcomes of source and target."""
-        target = self.settle(TARGET).outcome
-        source = self.settle(SOURCE, target).outcome
-        return source, self.settle(TARGET, source).outcome
+        target = self.settle(TARGET)
+        journal = target.record.identity if target.record else {}
+        source = self.settle(SOURCE, target.outcome, journal=journal, copy=ProcIdentity(PID, START))
+        return source.outcome, self.settle(TARGET, source.outcome).outcome
 
     def lives(self) -> tuple[str, str]:
         """The states of the copies at source and target."""

@@ -229,6 +229,7 @@ def test_criu_has_a_moment_to_let_the_workload_go(scene: Scene, monkeypatch: pyt
 @pytest.mark.parametrize("steps", [(), (Step.RECEIVING,)])
 def test_a_target_that_died_before_it_had_anything_is_cleared(scene: Scene, steps: tuple[Step, ...]) -> None:
     scene.journal(TARGET, *steps, engine={})
+    (scene.host / "run/handoff/h0.target/stages").mkdir(parents=True, exist_ok=True)
     require_free(scene.receive("redis"), scene.proc)
     assert (scene.folder / "images").exists(), "a mere look changes nothing"
     scene.begin(scene.receive("redis"))

@@ -46,7 +46,7 @@ SLACK = 4.0
 
 MIB = 1024 * 1024
 NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-WELCOME = {"generation": 3, "criu_version": "4.1.1"}
+WELCOME = {"generation": 3, "criu_version": "4.1.1", "machine": "0f2e", "journal": "5d1f"}
 
 
 @pytest.fixture(scope="module")

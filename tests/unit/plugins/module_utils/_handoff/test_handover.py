@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import pytest
 
@@ -20,7 +20,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import r
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import receiver, sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import RESULT, Report
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal, RecordFailed, read_record
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.machine import Machine
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Source, Step, Target
@@ -671,7 +672,7 @@ def test_an_image_folder_that_is_in_use_is_left_alone(pair: Pair) -> None:
     (pair.images / "pages-1.img").write_text("of somebody else")
     pair.arm()
     pair.wait()
-    assert pair.settle_both() == (Outcome.BACK, Outcome.NOT_RUN)
+    assert pair.settle_both() == (Outcome.BACK, Outcome.NO_RECORD)
     result = pair.target.result()
     assert (result["outcome"], pair.statuses[TARGET]) == ("cleared", 1)
     assert "is not empty" in result["reason"]
@@ -715,13 +716,14 @@ def test_a_source_that_finds_nobody_runs_on(pair: Pair) -> None:
 # The journal must not fall behind
 
 
-def fail_to_record(pair: Pair, side: str, *steps_: Step) -> None:
+def fail_to_record(pair: Pair, side: str, *steps_: Step, may_be_there: bool = False) -> None:
     record = Journal.record
 
-    def fail(self: Journal, step: Step) -> None:
+    def fail(self: Journal, step: Step, facts: Mapping[str, Any] | None = None) -> None:
+        if step not in steps_ or may_be_there:
+            record(self, step, facts)
         if step in steps_:
-            raise OSError(28, "No space left on device")
-        record(self, step)
+            raise RecordFailed(self.path, step.value, OSError(28, "No space left on device"), may_be_there)
 
     pair.set(side, Journal, "record", fail)
 
@@ -750,6 +752,59 @@ def test_a_source_that_cannot_record_that_it_runs_on_stays_frozen(pair: Pair) ->
     assert pair.lives() == ("t", "")
     assert pair.settle_both() == (Outcome.BACK, Outcome.NOT_RUN)
     assert pair.lives() == BACK
+
+
+def test_a_commitment_that_may_be_on_disk_is_taken_back_on_disk(pair: Pair) -> None:
+    fail_to_record(pair, SOURCE, Step.COMMITTED, may_be_there=True)
+    pair.run()
+    assert pair.source.steps() == ["armed", "freezing", "committed", "back"]
+    assert "It may be there all the same" in expect_back(pair)["reason"]
+    assert not pair.target.criu.with_name("ran").exists()
+
+
+@pytest.mark.parametrize("may_be_there", [False, True])
+def test_a_commitment_that_may_be_on_disk_and_cannot_be_taken_back_leaves_the_workload_frozen(
+    pair: Pair, may_be_there: bool
+) -> None:
+    fail_to_record(pair, SOURCE, Step.COMMITTED, may_be_there=True)
+    fail_to_record(pair, SOURCE, Step.BACK, may_be_there=may_be_there)
+    pair.run()
+    assert pair.source.result()["outcome"] == "doubt"
+    assert pair.lives() == ("t", "")
+    assert pair.settle(SOURCE).outcome is (Outcome.BACK if may_be_there else Outcome.HELD)
+    assert pair.settle_both() == (Outcome.BACK, Outcome.NOT_RUN)
+    assert pair.lives() == BACK
+
+
+def test_before_it_has_committed_a_source_needs_no_record_to_run_on(pair: Pair) -> None:
+    pair.hook(SOURCE, "held", "false")
+    fail_to_record(pair, SOURCE, Step.BACK)
+    pair.run()
+    assert pair.source.result()["outcome"] == "back"
+    assert pair.lives() == BACK
+
+
+def test_both_hosts_know_with_whose_journal_they_spoke(pair: Pair) -> None:
+    pair.run()
+    folder = pair.target.here / "lib" / "handoffs"
+    target = read_record(HANDOFF, TARGET, folder)
+    source = read_record(HANDOFF, SOURCE, pair.source.here / "lib" / "handoffs")
+    assert target is not None
+    assert source is not None
+    assert source.facts["peer"] == {name: target.identity[name] for name in ("machine", "journal")}
+    assert target.identity["complete"]
+
+
+def test_a_target_that_has_lost_its_journal_does_not_say_that_it_did_not_run(pair: Pair) -> None:
+    pair.hook(SOURCE, "done", "false")
+    pair.hosts[SOURCE].setups.append(lambda: setattr(sender.Sender, "_give_up", lambda _self: os._exit(1)))
+    pair.run()
+    (pair.target.here / "lib" / "handoffs" / f"{HANDOFF}.target.jsonl").unlink()
+    journal = pair.source.here / "lib" / "handoffs" / f"{HANDOFF}.source.jsonl"
+    journal.write_text("".join(line for line in journal.read_text().splitlines(True) if '"done"' not in line))
+    assert pair.settle_both() == (Outcome.HELD, Outcome.NO_RECORD)
+    assert pair.lives()[1] == "S"
+    assert pair.lives()[0] in ("t", "T")
 
 
 def test_what_runs_is_said_to_run_even_if_that_cannot_be_recorded(pair: Pair) -> None:
@@ -827,7 +882,7 @@ def test_ready_means_nothing_to_a_source_that_does_not_wait_for_it(pair: Pair) -
     host = pair.source
     for state in (Source.LIVE, Source.FREEZING, Source.COMMITTED, Source.DONE, Source.BACK):
         agent = sender.Sender(pair.send, host.runtime, Report(host.runtime), host, host.proc)
-        agent._state = state
+        agent._driver._machine = Machine(state)
         agent._ready()
         assert not mark.exists()
         assert agent._state is state
@@ -839,7 +894,7 @@ def test_run_means_nothing_to_a_target_that_is_not_ready(pair: Pair) -> None:
     host = pair.target
     for state in set(Target) - {Target.READY}:
         agent = receiver.Receiver(pair.receive, host.runtime, Report(host.runtime), host, host.proc, Notifier(None))
-        agent._state = state
+        agent._driver._machine = Machine(state)
         agent._run()
         assert not mark.exists()
         assert agent._state is state

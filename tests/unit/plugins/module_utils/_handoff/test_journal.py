@@ -17,8 +17,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import
     TARGET,
     Journal,
     Record,
+    RecordFailed,
     all_records,
     journal_path,
+    machine_id,
     read_record,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Step
@@ -39,7 +41,11 @@ def journal(folder: Path) -> Journal:
 
 
 def record(folder: Path, side: str = SOURCE) -> Record:
-    found = read_record("redis-1", side, folder)
+    return record_of(folder, "redis-1", side)
+
+
+def record_of(folder: Path, handoff: str, side: str = TARGET) -> Record:
+    found = read_record(handoff, side, folder)
     assert found is not None
     return found
 
@@ -49,7 +55,8 @@ def test_what_was_recorded_is_read_again(journal: Journal, folder: Path) -> None
     journal.record(Step.FREEZING)
     journal.record(Step.COMMITTED)
     found = record(folder)
-    assert (found.handoff, found.side, found.facts) == ("redis-1", SOURCE, FACTS)
+    assert (found.handoff, found.side) == ("redis-1", SOURCE)
+    assert found.facts == {**FACTS, "machine": machine_id(), "journal": journal.identity}
     assert [step for step, _time in found.steps] == [Step.ARMED, Step.FREEZING, Step.COMMITTED]
     assert found.step is Step.COMMITTED
     assert before <= found.steps[-1][1] <= time.time()
@@ -71,7 +78,8 @@ def test_a_handoff_has_one_life(journal: Journal, folder: Path) -> None:
         Journal("redis-1", SOURCE, folder).begin({"workload": "other"})
     assert "handoff_settle" in caught.value.remedy
     assert record(folder).step is Step.BACK
-    assert record(folder).facts == FACTS
+    assert FACTS.items() <= record(folder).facts.items()
+    assert record(folder).facts["journal"] == journal.identity
 
 
 def test_the_two_sides_have_journals_of_their_own(journal: Journal, folder: Path) -> None:
@@ -149,7 +157,7 @@ def test_a_damaged_journal_does_not_hide_the_others(journal: Journal, folder: Pa
     broken.record(Step.CLEARED)
     found = {record.handoff: record for record in all_records(folder)}
     assert (found["redis-1"].is_settled, found["redis-1"].damage) == (True, None)
-    assert found["broken"].facts == {"workload": "web"}
+    assert found["broken"].facts["workload"] == "web"
     assert found["broken"].step is Step.ARMED
     assert not found["broken"].is_settled
     assert "broken.target.jsonl is damaged: line 2 is b'nonsense'" in str(found["broken"].damage)
@@ -194,8 +202,53 @@ def test_what_cannot_be_synced_is_not_recorded(journal: Journal, monkeypatch: py
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(
+        RecordFailed, match=r"'committed' could not be recorded .* Input/output error\. It may be"
+    ) as caught:
         journal.record(Step.COMMITTED)
+    assert caught.value.may_be_there
+
+
+@pytest.mark.parametrize("broken", ["open", "pread", "ftruncate"])
+def test_what_fails_before_it_is_written_is_surely_not_there(
+    journal: Journal, folder: Path, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any, **_more: Any) -> Any:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, broken, fail)
+        with pytest.raises(RecordFailed, match=r"Read-only file system\. See") as caught:
+            journal.record(Step.COMMITTED)
+    assert not caught.value.may_be_there
+    assert record(folder).step is Step.ARMED
+
+
+def test_a_journal_that_is_gone_is_not_begun_again(journal: Journal, folder: Path) -> None:
+    journal.path.unlink()
+    with pytest.raises(RecordFailed, match="No such file") as caught:
+        journal.record(Step.COMMITTED)
+    assert not caught.value.may_be_there
+    assert read_record("redis-1", SOURCE, folder) is None
+
+
+def test_each_journal_has_an_identity_and_tells_whether_the_images_were_complete(folder: Path) -> None:
+    one, other = Journal("one", TARGET, folder), Journal("other", TARGET, folder)
+    for each in (one, other):
+        each.begin({})
+        each.record(Step.RECEIVING)
+    assert one.identity != other.identity
+    assert record_of(folder, "one").identity == {"machine": machine_id(), "journal": one.identity, "complete": False}
+    one.record(Step.COMPLETE)
+    one.record(Step.RUN)
+    assert record_of(folder, "one").identity["complete"]
+    assert not record_of(folder, "other").identity["complete"]
+
+
+def test_what_is_known_later_is_recorded_with_its_step(journal: Journal, folder: Path) -> None:
+    journal.record(Step.FREEZING, {"peer": {"machine": "m"}})
+    journal.record(Step.COMMITTED, {"peer": {"machine": "n"}})
+    assert record(folder).facts["peer"] == {"machine": "n"}
 
 
 def test_a_step_for_which_there_is_no_room_is_not_recorded(
@@ -209,8 +262,9 @@ def test_a_step_for_which_there_is_no_room_is_not_recorded(
         return pwrite(descriptor, data[: room.pop()], offset)
 
     monkeypatch.setattr(os, "pwrite", write)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RecordFailed, match="No space") as caught:
         journal.record(Step.COMMITTED)
+    assert not caught.value.may_be_there
     assert record(folder).step is Step.ARMED
     room += [10, 1000]
     journal.record(Step.BACK)

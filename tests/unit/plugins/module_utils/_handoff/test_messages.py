@@ -28,7 +28,9 @@ DIFFERING = {"is_known": True, "names": ["a\udcff"], "is_complete": False, "rsyn
 
 GOOD = [
     Message("hello", HELLO),
-    Message("welcome", {"ticket": "ab", "generation": 1, "criu_version": "4.1.1"}),
+    Message(
+        "welcome", {"ticket": "ab", "generation": 1, "criu_version": "4.1.1", "machine": "0f2e", "journal": "5d1f"}
+    ),
     Message("refused", {"reason": "no"}),
     Message(
         "prepare", {"memory": [1 << 40, 0], "manifest": {"files": ["a"]}, "compression": "zstd", "engine": {"a": 1}}
@@ -63,7 +65,7 @@ def body(kind: str, **fields: Any) -> bytes:
 
 
 def test_the_version_and_the_limits_are_what_peers_agreed_on() -> None:
-    assert (VERSION, HEADER, MAXIMUM, MAXIMUM_HELLO) == (1, 4, 8 * 1024 * 1024, 4096)
+    assert (VERSION, HEADER, MAXIMUM, MAXIMUM_HELLO) == (2, 4, 8 * 1024 * 1024, 4096)
 
 
 def test_every_kind_is_tried_here() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +19,12 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu import restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import digests, manifest_of, write_manifest
 from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._files import locked
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import settle as subject
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Journal
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Settled
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Step
+from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity
 from ansible_collections.fleet.criu.tests.unit import playing_engine
 from ansible_collections.fleet.criu.tests.unit.fake_engine import FakeEngine
 from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID
@@ -59,6 +62,7 @@ MANIFEST = {
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "_PATIENCE", 0.1)
+    monkeypatch.setattr(subject, "_LOCK_SECONDS", 0.1)
 
 
 class Left:
@@ -144,23 +148,30 @@ def target(pair: Pair) -> Left:
 
 
 UNKNOWN, RAN, NOT_RUN, IN_DOUBT = Outcome.UNKNOWN, Outcome.RAN, Outcome.NOT_RUN, Outcome.IN_DOUBT
+NO_RECORD = Outcome.NO_RECORD
 FREEZING, COMMITTED = ["freezing"], ["freezing", "committed"]
-TARGETS = (UNKNOWN, RAN, NOT_RUN, IN_DOUBT)
+TARGETS = (UNKNOWN, RAN, NOT_RUN, IN_DOUBT, NO_RECORD)
+TELL_NOTHING = (UNKNOWN, IN_DOUBT, NO_RECORD)
 
 SOURCE_ROWS = [
     # steps after armed, state of the tasks, the target's outcome; our outcome, what is recorded, the state then
     *(([], "S", peer, Outcome.BACK, ["back"], "S") for peer in (UNKNOWN, NOT_RUN)),
     *((FREEZING, "S", peer, Outcome.BACK, ["back"], "S") for peer in TARGETS),
-    *((FREEZING, "T", peer, Outcome.BACK, ["back"], "S") for peer in TARGETS),
+    # Frozen for good, so it was about to commit, or its journal was rolled back.
+    (FREEZING, "T", NOT_RUN, Outcome.BACK, ["back"], "S"),
+    (FREEZING, "T", RAN, Outcome.GONE, ["done"], ""),
+    *((FREEZING, "T", peer, Outcome.HELD, [], "T") for peer in TELL_NOTHING),
     *((FREEZING, "", peer, Outcome.ENDED, [], "") for peer in TARGETS),
-    *((COMMITTED, "T", peer, Outcome.HELD, [], "T") for peer in (UNKNOWN, IN_DOUBT)),
+    *((COMMITTED, "T", peer, Outcome.HELD, [], "T") for peer in TELL_NOTHING),
     (COMMITTED, "T", NOT_RUN, Outcome.BACK, ["back"], "S"),
     (COMMITTED, "T", RAN, Outcome.GONE, ["done"], ""),
     (COMMITTED, "", RAN, Outcome.GONE, ["done"], ""),
-    *((COMMITTED, "", peer, Outcome.GONE, [], "") for peer in (UNKNOWN, NOT_RUN, IN_DOUBT)),
+    *((COMMITTED, "", peer, Outcome.GONE, [], "") for peer in (NOT_RUN, *TELL_NOTHING)),
     *(([*COMMITTED, "done"], "T", peer, Outcome.GONE, [], "") for peer in TARGETS),
     *(([*COMMITTED, "done"], "", peer, Outcome.GONE, [], "") for peer in TARGETS),
-    *(([*COMMITTED, "back"], "T", peer, Outcome.BACK, [], "S") for peer in TARGETS),
+    # What can be read of `back` may not be on disk.
+    *(([*COMMITTED, "back"], "T", peer, Outcome.BACK, ["back"], "S") for peer in (NOT_RUN, *TELL_NOTHING)),
+    ([*COMMITTED, "back"], "T", RAN, Outcome.GONE, ["done"], ""),
     *(([*FREEZING, "back"], "S", peer, Outcome.BACK, [], "S") for peer in TARGETS),
     *(([*FREEZING, "back"], "", peer, Outcome.ENDED, [], "") for peer in TARGETS),
 ]
@@ -173,7 +184,7 @@ def test_what_becomes_of_a_source(
     source.journal(*steps)
     source.set_states(state)
     hold = source.stages / "hold"
-    if "committed" in steps:
+    if "committed" in steps or state == "T":
         hold.touch()
     expected_changed = bool(recorded) or state != then
     looked = source.settle(peer, check_only=True)
@@ -235,22 +246,91 @@ def test_a_workload_that_somebody_else_stops_is_said_to_be_stopped(source: Left)
     source.journal(*FREEZING)
     source.set_states("t")
     with pytest.raises(CriuError, match="was told to run on, but is still stopped") as caught:
-        source.settle(UNKNOWN)
+        source.settle(NOT_RUN)
     assert "TracerPid" in caught.value.remedy
     assert source.host.steps()[-1] == "back"
 
 
-@pytest.mark.parametrize(("side", "outcome"), [(SOURCE, Outcome.BACK), (TARGET, NOT_RUN)])
+@pytest.mark.parametrize("side", [SOURCE, TARGET])
 @pytest.mark.parametrize("content", [None, "", '{"step": "arm'])
-def test_where_nothing_was_begun_nothing_is_to_be_done(
-    pair: Pair, side: str, outcome: Outcome, content: str | None
-) -> None:
+def test_who_has_no_record_says_nothing(pair: Pair, side: str, content: str | None) -> None:
     host = pair.hosts[side]
     if content is not None:
         path = host.here / "lib" / "handoffs" / f"{HANDOFF}.{side}.jsonl"
         path.parent.mkdir()
         path.write_text(content)
-    assert pair.settle(side) == Settled(outcome, False, None)
+    assert pair.settle(side) == Settled(NO_RECORD, False, None)
+
+
+@pytest.mark.parametrize(
+    ("state", "start_time", "outcome"),
+    [
+        ("S", START, Outcome.BACK),
+        ("R", START, Outcome.BACK),
+        ("T", START, NO_RECORD),
+        ("t", START, NO_RECORD),
+        ("S", START + 1, NO_RECORD),
+    ],
+)
+def test_a_source_without_a_record_may_be_shown_what_runs(
+    source: Left, state: str, start_time: int, outcome: Outcome
+) -> None:
+    source.set_states(state)
+    settled = source.pair.settle(SOURCE, UNKNOWN, copy=Identity(PID, start_time))
+    assert (settled.outcome, settled.changed) == (outcome, False)
+    assert source.states() == [state] * 2
+
+
+JOURNAL = {"machine": "m", "journal": "j"}
+
+
+@pytest.mark.parametrize("steps", [FREEZING, COMMITTED])
+@pytest.mark.parametrize(
+    ("noted", "journal", "is_believed"),
+    [
+        (JOURNAL, {**JOURNAL, "complete": True}, True),
+        (JOURNAL, {**JOURNAL, "complete": False}, False),
+        (JOURNAL, {**JOURNAL, "machine": "another", "complete": True}, False),
+        (JOURNAL, {**JOURNAL, "journal": "another", "complete": True}, False),
+        (JOURNAL, {"complete": True}, False),
+        (JOURNAL, {}, False),
+        # A journal that was rolled back to before the note.
+        (None, {**JOURNAL, "complete": True}, True),
+        (None, {**JOURNAL, "complete": False}, False),
+    ],
+)
+def test_only_the_journal_that_was_spoken_with_says_that_nothing_ran(
+    source: Left, steps: list[str], noted: Any, journal: Any, is_believed: bool
+) -> None:
+    source.journal(*steps, **({"peer": noted} if noted else {}))
+    source.set_states("T")
+    (source.stages / "hold").touch()
+    settled = source.pair.settle(SOURCE, NOT_RUN, journal=journal)
+    assert settled.outcome is (Outcome.BACK if is_believed else Outcome.HELD)
+    assert source.states() == ["S" if is_believed else "T"] * 2
+
+
+def test_a_target_that_ran_is_not_believed_by_a_source_that_has_not_committed(source: Left) -> None:
+    source.journal(*FREEZING, peer=JOURNAL)
+    source.set_states("T")
+    settled = source.pair.settle(SOURCE, RAN, journal={**JOURNAL, "complete": True})
+    assert (settled.outcome, source.states()) == (Outcome.HELD, ["T", "T"])
+
+
+def test_a_workload_runs_on_though_its_folder_is_gone(source: Left) -> None:
+    source.journal(*COMMITTED)
+    source.set_states("T")
+    shutil.rmtree(source.host.runtime)
+    assert source.settle(NOT_RUN).outcome is Outcome.BACK
+    assert source.states() == ["S", "S"]
+
+
+def test_two_settlements_at_a_time_wait_for_each_other(source: Left) -> None:
+    source.journal(*COMMITTED)
+    source.set_states("T")
+    with locked(source.host.runtime / "settle.lock"), pytest.raises(CriuError, match=r"settle\.lock"):
+        source.settle(NOT_RUN)
+    assert (source.states(), source.host.steps()[-1]) == (["T", "T"], "committed")
 
 
 # The target
@@ -324,6 +404,56 @@ def test_what_becomes_of_a_target(
 
 def settled_states(copy: str) -> list[str]:
     return ["S"] if copy == RUNS else [""]
+
+
+LOST_ROWS = [
+    # steps after armed, what lives and how it is found; our outcome
+    (RUN, "", IN_DOUBT),
+    (RUN, "pid file", IN_DOUBT),
+    (RUN, "image set", IN_DOUBT),
+    (RUN, "root", IN_DOUBT),
+    (COMPLETE, "", NOT_RUN),
+    (COMPLETE, "pid file", IN_DOUBT),
+    ([*COMPLETE, "refused"], "root", IN_DOUBT),
+    ([*COMPLETE, "dropped"], "image set", IN_DOUBT),
+    (["receiving"], "pid file", IN_DOUBT),
+    ([*RUN, "running"], "pid file", RAN),
+]
+
+
+@pytest.mark.parametrize(("steps", "found_by", "outcome"), LOST_ROWS)
+def test_an_emptied_run_folder_is_no_proof_that_nothing_ran(
+    target: Left, steps: list[str], found_by: str, outcome: Outcome
+) -> None:
+    target.journal(*steps)
+    shutil.rmtree(target.host.runtime)
+    target.pair.images.mkdir()
+    if found_by:
+        (target.host.criu.parent / TEMPLATE).rename(target.host.proc.folder / str(RESTORED))
+        (target.host.proc.folder / str(RESTORED) / "syscall").write_text("running\n")
+    if found_by == "image set":
+        record = {"pid": RESTORED, "start_time": RESTORED_START, "boot_id": BOOT_ID}
+        (target.pair.images / "restored.json").write_text(json.dumps(record))
+    if found_by == "pid file":
+        target.pid_file.write_text(f"{RESTORED}\n")
+        # A pid file is written after its process has started.
+        os.utime(target.pid_file, (4e9, 4e9))
+    if found_by == "root":
+        (target.host.proc.folder / str(RESTORED) / "status").write_text(f"NSpid:\t{RESTORED}\t1\n")
+    for _time in range(2):
+        settled = target.settle(UNKNOWN)
+        assert settled.outcome is outcome
+        if found_by:
+            assert target.states() == ["S"], "it is killed"
+            assert settled.pid == RESTORED
+
+
+def test_a_complete_image_set_is_kept_though_the_journal_has_forgotten_it(target: Left) -> None:
+    target.journal("receiving")
+    target.put_images()
+    settled = target.settle(UNKNOWN)
+    assert (settled.outcome, settled.changed) == (NO_RECORD, False)
+    assert (target.pair.images / "pages-1.img").exists()
 
 
 def test_after_a_boot_nobody_knows_whether_a_copy_has_run(target: Left) -> None:
@@ -498,7 +628,7 @@ def test_what_an_engine_has_made_for_a_copy_that_never_ran_is_removed(
     target: Left, steps: list[str], peer: Outcome
 ) -> None:
     target.journal(*steps, engine=WANTED)
-    target.put_images()
+    target.put_images(manifest="complete" in steps)
     owned = Owned(target)
     owned.put("created")
     assert target.settle(peer, check_only=True).outcome is NOT_RUN

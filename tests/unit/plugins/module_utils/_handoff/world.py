@@ -21,7 +21,8 @@ How CRIU and the agents behave when one of them dies:
 Two budgets pay for what goes wrong. `faults`: something dies, is cut, crashes, is asked to stop, comes twice, or a
 settlement is begun too early. `lies`: a disk, a journal or a folder does not hold what it should, an action fails, or
 somebody else comes in between:
-- A record fails: it is surely not there, or it can be read and is not on disk, or it is there although it failed.
+- A record fails: it is surely not there, or it can be read and is not on disk, or it is there although it failed. It
+  may be the first of many: then all that follow fail too, until the host crashes or somebody mends the disk.
 - Any other action fails.
 - A journal is lost, or rolled back to an earlier step, also while its agent lives. Another machine that answers for a
   host is the same: it does not have that journal. Not among them is a journal that is rolled back to the very moment
@@ -155,6 +156,8 @@ class World(NamedTuple):
     source_copy: str = RUNNING
     source_criu: str = NONE
     hold_lost: bool = False
+    source_disk_fails: bool = False
+    target_disk_fails: bool = False
     ran_on: bool = False
     source_crashed: bool = False
     receiver: Machine | None = Machine(Target.ARMED)
@@ -369,7 +372,7 @@ def _source_action(world: World, agent: Machine, machines: Machines) -> Steps:
     if action is Action.KEEP_FROZEN and (world.source_criu != WAITING or world.hold_lost):
         # CRIU was gone before the tasks were frozen for good, so they have run on; or it cannot be made to wait.
         return [(f"{name} fails", failed._replace(source_copy=STOPPED))]
-    if isinstance(action.value, Step) and not world.source_journal.steps:
+    if isinstance(action.value, Step) and (world.source_disk_fails or not world.source_journal.steps):
         return [(f"{name} fails", failed)]
     if action is Action.RUN_ON and world.hold_lost and world.source_criu == WAITING:
         # CRIU cannot be told, and is refused when we are gone.
@@ -385,7 +388,7 @@ def _source_action(world: World, agent: Machine, machines: Machines) -> Steps:
     failed = failed._replace(lies=world.lies - 1)
     if isinstance(action.value, Step):
         maybe = world._replace(sender=agent.troubled(Trouble.MAYBE, machines.source), lies=world.lies - 1)
-        found += _records_that_fail(name, "source_journal", action.value, failed, maybe)
+        found += _records_that_fail(name, "source", action.value, failed, maybe)
     elif action is Action.KEEP_FROZEN:
         found.append((f"{name} fails", failed._replace(source_copy=STOPPED)))
     elif action in (Action.GIVE_UP, Action.RUN_ON):
@@ -393,17 +396,19 @@ def _source_action(world: World, agent: Machine, machines: Machines) -> Steps:
     return found
 
 
-def _records_that_fail(name: str, journal: str, step: Step, failed: World, maybe: World) -> Steps:
-    before = getattr(maybe, journal)
+def _records_that_fail(name: str, side: str, step: Step, failed: World, maybe: World) -> Steps:
+    before: Journal = getattr(maybe, f"{side}_journal")
     there = before.with_step(step)
-    return [
+    found = [
         (f"{name} fails", failed),
         (
             f"{name} may be there and is not on disk",
-            maybe._replace(**{journal: there._replace(durable=before.durable)}),
+            maybe._replace(**{f"{side}_journal": there._replace(durable=before.durable)}),
         ),
-        (f"{name} may be there and is", maybe._replace(**{journal: there})),
+        (f"{name} may be there and is", maybe._replace(**{f"{side}_journal": there})),
     ]
+    for_good = [(f"{how}, as all that follow", world._replace(**{f"{side}_disk_fails": True})) for how, world in found]
+    return [*found, *for_good]
 
 
 def act_on_source(world: World, action: Action) -> World:
@@ -482,7 +487,7 @@ def _target_action(world: World, agent: Machine, machines: Machines) -> Steps:
     action = agent.pending[0]
     name = f"target {action.name}"
     failed = world._replace(receiver=agent.troubled(Trouble.FAILED, machines.target))
-    if isinstance(action.value, Step) and not world.target_journal.steps:
+    if isinstance(action.value, Step) and (world.target_disk_fails or not world.target_journal.steps):
         return [(f"{name} fails", failed)]
     if action is Action.RESTORE and world.images_lost:
         done = world._replace(receiver=agent.done())
@@ -504,7 +509,7 @@ def _target_action(world: World, agent: Machine, machines: Machines) -> Steps:
         return found
     if isinstance(action.value, Step):
         maybe = _paid(world)._replace(receiver=agent.troubled(Trouble.MAYBE, machines.target))
-        found += _records_that_fail(name, "target_journal", action.value, _paid(failed), maybe)
+        found += _records_that_fail(name, "target", action.value, _paid(failed), maybe)
     elif action in (Action.KILL, Action.REMOVE_IMAGES):
         found.append((f"{name} fails", _paid(failed)))
     return found
@@ -647,6 +652,7 @@ def _after_crash(journal: Journal) -> list[Journal]:
 
 def _source_crashes(world: World) -> list[World]:
     lost = _without_sender(world)._replace(source_copy=GONE, source_criu=NONE, source_crashed=True, settling=None)
+    lost = lost._replace(source_disk_fails=False)
     # It has nothing that another crash could take away, unless something is left to be written to disk.
     changed = [
         lost._replace(source_journal=journal, beside=None, hold_lost=False)
@@ -660,6 +666,7 @@ def _target_crashes(world: World) -> list[World]:
     lost = _without_receiver(world)._replace(target_crashed=True, settling=None, beside=None, told=True)
     images = world.images if world.on_disk else NONE
     lost = lost._replace(target_copy=NONE, target_criu=NONE, images=images, marks_lost=False, images_lost=False)
+    lost = lost._replace(target_disk_fails=False)
     changed = [lost._replace(target_journal=journal) for journal in _after_crash(world.target_journal)]
     return [after for after in changed if after != world]
 
@@ -841,8 +848,9 @@ def _settlement_action(world: World, slot: str, settling: Settling) -> Steps:
     if action is Action.RECORD_RUNNING and world.target_criu == DEAD:
         return [("settlement fails", troubled)]
     name = f"settlement {action.name}"
-    journal = "source_journal" if settling.phase == 3 else "target_journal"
-    if isinstance(action.value, Step) and not getattr(world, journal).steps:
+    side = "source" if settling.phase == 3 else "target"
+    fails = getattr(world, f"{side}_disk_fails") or not getattr(world, f"{side}_journal").steps
+    if isinstance(action.value, Step) and fails:
         return [(f"{name} fails", troubled)]
     if action is Action.RESTORE and world.images != COMPLETE and world.images_lost:
         return [(f"{name} fails", troubled)]
@@ -854,7 +862,7 @@ def _settlement_action(world: World, slot: str, settling: Settling) -> Steps:
     act = act_on_source if settling.phase == 3 else act_on_target
     found = [(name, act(done, action))]
     if world.lies and isinstance(action.value, Step):
-        found += _records_that_fail(name, journal, action.value, _paid(troubled), _paid(troubled))
+        found += _records_that_fail(name, side, action.value, _paid(troubled), _paid(troubled))
     elif world.lies and action is not Action.LET_GO:
         found.append((f"{name} fails", _paid(troubled)))
     return found
@@ -879,7 +887,9 @@ def _next_phase(world: World, slot: str, settling: Settling) -> tuple[str, World
         return "one settlement ends", world._replace(
             settling=world.beside if slot == SETTLING else world.settling, beside=None
         )
+    # Who reads what it has said mends the disk.
     ended = world._replace(settling=None, settled=settling if is_over else None)
+    ended = ended._replace(source_disk_fails=False, target_disk_fails=False)
     return "settled" if is_over else "settlement ends", ended
 
 
