@@ -128,6 +128,11 @@ journal:
     machine: {description: The machine-id of the host., type: str, sample: 0f2e}
     journal: {description: The identity of this journal., type: str, sample: 5d1f}
     complete: {description: Whether it has ever come to the step V(complete)., type: bool, sample: true}
+since:
+  description: When the last step was recorded, in UTC; none if this host knows nothing of the handoff.
+  returned: with O(handoff)
+  type: str
+  sample: "2026-01-01 02:00:00"
 step:
   description: The last step in the journal; none if this host knows nothing of the handoff.
   returned: with O(handoff)
@@ -161,6 +166,7 @@ handoffs:
     time: {description: When it began, type: float, sample: 1767225600.5}
 """
 
+from datetime import datetime, timezone
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
