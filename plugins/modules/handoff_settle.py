@@ -132,7 +132,7 @@ since:
   description: When the last step was recorded, in UTC; none if this host knows nothing of the handoff.
   returned: with O(handoff)
   type: str
-  sample: "2026-01-01 02:00:00"
+  sample: "2026-01-01T02:00:00Z"
 step:
   description: The last step in the journal; none if this host knows nothing of the handoff.
   returned: with O(handoff)
@@ -166,11 +166,11 @@ handoffs:
     time: {description: When it began, type: float, sample: 1767225600.5}
 """
 
-from datetime import datetime, timezone
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.held import utc
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import Record, all_records
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.settle import Peer, settle
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome
@@ -198,6 +198,7 @@ def bring_to_its_end(parameters: Mapping[str, Any], check_mode: bool) -> dict[st
         "pid": settled.pid,
         "journal": record.identity if record else None,
         "step": record.step.value if record and record.step else None,
+        "since": utc(record.steps[-1][1]) if record and record.steps else None,
         "put_back": list(settled.put_back),
     }
 

@@ -39,7 +39,7 @@ class Held:
             "side": record.side,
             "step": None if record.step is None or record.damage else record.step.value,
             "state": self.state,
-            "since": _utc(record.steps[-1][1]) if record.steps else None,
+            "since": utc(record.steps[-1][1]) if record.steps else None,
             "other_host": record.facts.get(other),
             "at_work": self.agent,
             "command": self.command,
@@ -116,5 +116,5 @@ def _ends(facts: Mapping[str, Any]) -> str:
     return " and ".join(str(facts[end]) for end in ("source", "target") if facts.get(end)) or "all hosts"
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

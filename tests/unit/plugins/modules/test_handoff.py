@@ -237,7 +237,15 @@ def test_the_outcome_of_one_side_is_told(monkeypatch: pytest.MonkeyPatch, check_
     seen = {"machine": "m", "journal": "j", "complete": True}
     parameters = {"handoff": "h1", "side": "source", "peer": "in_doubt", "peer_journal": seen, "timeout": 3.0}
     result = handoff_settle.bring_to_its_end({**parameters, "pid": 7, "start_time": 8}, check_mode)
-    assert result == {"changed": True, "outcome": "held", "pid": 42, "step": None, "since": None, "journal": None, "put_back": ["nft"]}
+    assert result == {
+        "changed": True,
+        "outcome": "held",
+        "pid": 42,
+        "step": None,
+        "since": None,
+        "journal": None,
+        "put_back": ["nft"],
+    }
     assert given == ["h1", "source", Peer(Outcome.IN_DOUBT, seen, Identity(7, 8)), 3.0, check_mode]
 
 

@@ -768,7 +768,9 @@ def test_a_commitment_that_may_be_on_disk_and_cannot_be_taken_back_leaves_the_wo
     pair: Pair, may_be_there: bool
 ) -> None:
     both = [Step.COMMITTED, Step.BACK]
-    fail_to_record(pair, SOURCE, *([] if may_be_there else [Step.BACK]), may_be_there=both if may_be_there else both[:1])
+    fail_to_record(
+        pair, SOURCE, *([] if may_be_there else [Step.BACK]), may_be_there=both if may_be_there else both[:1]
+    )
     pair.run()
     assert pair.source.result()["outcome"] == "doubt"
     assert pair.lives() == ("t", "")
