@@ -100,6 +100,13 @@ case $1 in
             umount /var/lib/fleet.criu/handoffs/"$workload"-*."$CRIU_HANDOFF_SIDE".jsonl
         ) >/dev/null 2>&1 &
         ;;
+    # As if the disk had been replaced, or another machine had taken the host's place. heal.sh brings it back.
+    lose-journal)
+        for journal in /var/lib/fleet.criu/handoffs/"$workload"-*."$CRIU_HANDOFF_SIDE".jsonl; do
+            mv "$journal" "$journal.lost"
+        done
+        ;;
+    empty-run) rm -rf /run/fleet.criu/handoff/"$workload"-*."$CRIU_HANDOFF_SIDE" ;;
     # Until whoever waits for the mark has killed the controller.
     wait)
         mkdir -p /run/faults

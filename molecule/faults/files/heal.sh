@@ -9,6 +9,9 @@ done
 rm -rf /run/faults
 sed -n 's,^[^ ]* [^ ]* [^ ]* [^ ]* \(/var/lib/fleet.criu/handoffs/[^ ]*\) .*,\1,p' /proc/self/mountinfo | xargs -r umount
 rm -f /mnt/*/filler
+for journal in /var/lib/fleet.criu/handoffs/*.jsonl.lost; do
+    if [ -e "$journal" ]; then mv "$journal" "${journal%.lost}"; fi
+done
 if [ "${1-}" = unmount ]; then
     systemctl stop faults-sshd.service 2>/dev/null
     sed -n 's,^[^ ]* [^ ]* [^ ]* [^ ]* \(/mnt/full[0-9]*\) .*,\1,p' /proc/self/mountinfo | xargs -r umount

@@ -124,7 +124,7 @@ def words_problems(case: dict[str, Any], said: str) -> Iterator[str]:
     ends = {
         "back": rf"{case['name']} was not moved from mol1 to {case['target']}[.].*",
         "moved": rf"{case['name']}: mol1 -> {case['target']}, process",
-    }[case["ends"]]
+    }["back" if case["held"] else case["ends"]]
     end = re.search(ends, text)
     if end is None:
         yield "the play does not say where it is"

@@ -116,7 +116,10 @@ def run(entry: str, folder: str) -> int:
 
 
 class Report:
-    """The agent's side of its folder. May be used by several threads."""
+    """The agent's side of its folder. May be used by several threads.
+
+    Nothing that can be decided here hangs on what is written: a folder that is full, or gone, changes nothing.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -132,20 +135,22 @@ class Report:
             self._fields.update(fields)
             now = time.monotonic()
             if forced or self._written is None or now - self._written >= _PROGRESS_SECONDS:
-                _write(self._folder / PROGRESS, self._fields)
+                with contextlib.suppress(OSError):
+                    _write(self._folder / PROGRESS, self._fields)
                 self._written = now
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result, after all of the progress. The last thing to be done."""
         self.progress(forced=True)
-        _write(self._folder / RESULT, result)
+        with contextlib.suppress(OSError):
+            _write(self._folder / RESULT, result)
 
     def log(self, text: str) -> None:
         """Add lines to the log, each with the time in UTC. When it is 1 MiB long it says so, and gets no more."""
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         lines = "".join(f"{now} {line}\n" for line in text[:_LONGEST_ENTRY].splitlines())
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        with self._log_lock:
+        with self._log_lock, contextlib.suppress(OSError):
             descriptor = os.open(self._folder / LOG, flags, 0o600)
             try:
                 self._append(descriptor, lines.encode("utf-8", "surrogateescape"), now)
