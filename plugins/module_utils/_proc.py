@@ -119,6 +119,20 @@ class Proc:
             groups[controllers] = path
         return groups
 
+    def socket_inodes(self, pid: int) -> Iterator[str]:
+        """The inodes of all sockets that the process has open; none if it is gone."""
+        folder = self.folder / str(pid) / "fd"
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                with contextlib.suppress(OSError):  # it was closed meanwhile
+                    kind, _bracket, inode = os.readlink(folder / name).partition(":[")
+                    if kind == "socket":
+                        yield inode.rstrip("]")
+
+    def network_table(self, pid: int | str, name: str) -> list[str]:
+        """The lines of a table in /proc/PID/net, for example tcp; none if there is no such table."""
+        return self._read(pid, f"net/{name}").splitlines()
+
     def syscall(self, pid: int) -> str:
         """The line of /proc/PID/syscall: in which system call the process waits, and where; empty if unreadable."""
         return self._read(pid, "syscall").strip()

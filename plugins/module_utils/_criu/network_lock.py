@@ -14,8 +14,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
+import sys
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Sequence, Tuple
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.image_wire import Message
 from ansible_collections.fleet.criu.plugins.module_utils._errors import BadImageSet, CommandFailed
@@ -26,7 +28,14 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Command,
 
 INVENTORY = "inventory.img"
 
+# An address and a port.
+Endpoint = Tuple[str, int]
+
 _RUN_ID = 13
+# Of a row of /proc/PID/net/tcp, see proc(5).
+_INODE = 9
+_WORD = 8
+_MAPPED = bytes(10) + b"\xff\xff"
 _PREFIX = "CRIU-"
 _MAGIC_BYTES, _LENGTH_BYTES = 4, 4
 # Of a run id, which is a UUID. What is shorter could be another's.
@@ -55,19 +64,66 @@ def note_run_id(folder: Path, inventory: bytes) -> None:
     _write(folder, {**_noted(folder), "run_id": run_id_of(inventory)})
 
 
-def remove_noted(folder: Path, proc: Proc, runner: Runner) -> list[str]:
-    """Remove the table of the dump that was noted in this folder, and no other. Says so, or why not, for people."""
+def remove_noted(folder: Path, proc: Proc, runner: Runner, runs_on: int | None = None) -> list[str]:
+    """Remove the table of the dump that was noted in this folder, and no other. Says so, or why not, for people.
+
+    `runs_on` is the pid of the workload if it runs on here. A CRIU that was killed has not told the name then, but all
+    that the table locks are connections of this workload, and nobody else dumps it.
+    """
     noted = _noted(folder)
     run_id, namespace = noted.get("run_id"), noted.get("namespace")
     way = _way_into(namespace, proc) if isinstance(namespace, str) else None
-    if not isinstance(run_id, str) or way is None:
+    if way is None or (run_id is None and runs_on is None):
         return []
-    said = []
-    for name in _tables(way, runner):
-        rest = name[len(_PREFIX) :]
-        if len(rest) >= _LEAST and run_id.startswith(rest):
-            said.append(_remove(name, way, runner))
-    return said
+    own = _connections(runs_on, proc) if runs_on is not None else frozenset()
+    return [
+        _remove(name, way, runner)
+        for name in _tables(way, runner)
+        if _is_named(name, run_id) or (own and _locks_only(name, own, way, runner))
+    ]
+
+
+def _is_named(name: str, run_id: Any) -> bool:
+    rest = name[len(_PREFIX) :]
+    return isinstance(run_id, str) and len(rest) >= _LEAST and run_id.startswith(rest)
+
+
+def _locks_only(name: str, own: frozenset[frozenset[Endpoint]], way: list[str], runner: Runner) -> bool:
+    try:
+        completed = runner(Command([*way, "nft", "-j", "list", "table", "inet", name], timeout=_SECONDS))
+        sets = [entry["set"] for entry in json.loads(completed.stdout)["nftables"] if "set" in entry]
+        locked = {_connection(element["concat"]) for one in sets for element in one.get("elem", [])}
+    except (CommandFailed, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return bool(locked) and locked <= own
+
+
+def _connection(concatenation: Sequence[Any]) -> frozenset[Endpoint]:
+    # Each connection is there twice, once for each direction.
+    address, port, other_address, other_port = concatenation
+    return frozenset({(str(address), int(port)), (str(other_address), int(other_port))})
+
+
+def _connections(init: int, proc: Proc) -> frozenset[frozenset[Endpoint]]:
+    inodes = {inode for pid in proc.tree(init) for inode in proc.socket_inodes(pid)}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in proc.network_table(init, table)[1:]:
+            fields = line.split()
+            if len(fields) > _INODE and fields[_INODE] in inodes:
+                found.add(frozenset({_endpoint(fields[1]), _endpoint(fields[2])}))
+    return frozenset(found)
+
+
+def _endpoint(text: str) -> Endpoint:
+    # Words of 32 bits, each printed as the number that the machine reads from memory in its own byte order.
+    address, _colon, port = text.partition(":")
+    packed = b"".join(
+        int(address[start : start + _WORD], 16).to_bytes(4, sys.byteorder) for start in range(0, len(address), _WORD)
+    )
+    if packed.startswith(_MAPPED):  # CRIU locks it as what it is
+        packed = packed[len(_MAPPED) :]
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed), int(port, 16)
 
 
 def left_tables(proc: Proc, runner: Runner) -> list[str]:

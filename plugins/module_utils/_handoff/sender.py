@@ -361,7 +361,8 @@ class Sender(Side[SendRequest]):
             self._images, _welcome = self._connect("images")
         self._run_hooks("before_freeze")
         self._noted = note(self._proc)
-        note_namespace(self._folder, request.pid, self._proc)
+        if self._manifest.options["network_lock"] != SKIP:
+            note_namespace(self._folder, request.pid, self._proc)
         self._ask(Message("freezing"))
         self._loop.watch(self._control, self._heard, self._control.has_pending)
         if self._stages is None:
@@ -704,7 +705,8 @@ class Sender(Side[SendRequest]):
             self._put_back += put_back(self._noted, self._proc, self._runner)
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")
         # Not before the hooks, which may have taken the address of the workload away.
-        self._put_back += remove_noted(self._folder, self._proc, self._runner)
+        runs_on = self._request.pid if self._state is Source.BACK and lives(self._identity, self._proc) else None
+        self._put_back += remove_noted(self._folder, self._proc, self._runner, runs_on)
         if self._state is Source.DONE:
             self._hear_good_bye()
         for channel in (self._control, self._images):

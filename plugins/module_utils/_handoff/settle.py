@@ -157,7 +157,7 @@ def _settle(record: Record, peer: Peer, seconds: float, proc: Proc, runner: Runn
         destroy(place.folder / "identity")
     said = [] if check_only else put_back_for_the_dead(proc, runner)
     if not check_only and decision.outcome in (Outcome.BACK, Outcome.GONE):
-        said += remove_noted(place.folder, proc, runner)
+        said += remove_noted(place.folder, proc, runner, place.running_pid())
     settled = Settled(decision.outcome, bool(decision.actions), read_record(handoff, side), place.running_pid(), said)
     if not check_only:
         tidy(place.folder, criu_has_ended=False)

@@ -124,3 +124,79 @@ def test_tables_that_dumps_have_left(proc: FakeProc) -> None:
 def test_while_a_criu_is_at_work_no_table_is_called_left(proc: FakeProc, command: list[str]) -> None:
     proc.add(PID + 1, command)
     assert left_tables(proc, FakeRunner()) == []
+
+
+LOCAL, REMOTE = ("192.0.2.7", 6379), ("192.0.2.9", 40000)
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 070200C0:18EB 090200C0:9C40 01 00000000:00000000 00:00000000 00000000     0        0 777 1 0 20 4 30 10 -1
+   1: 070200C0:18EB 0A0200C0:9C41 01 00000000:00000000 00:00000000 00000000     0        0 888 1 0 20 4 30 10 -1
+"""
+TCP6 = """\
+  sl  local_address remote_address st
+   0: 0000000000000000FFFF0000070200C0:18EC 0000000000000000FFFF0000090200C0:9C42 01 0:0 00:0 0 0 0 778 1
+   1: B80D0120000000000000000001000000:18EB B80D0120000000000000000002000000:9C40 01 0:0 00:0 0 0 0 779 1
+"""
+
+
+def locked(*connections: tuple[tuple[str, int], tuple[str, int]]) -> Completed:
+    elements = [
+        {"concat": [*one, *other]} for here, there in connections for one, other in ((here, there), (there, here))
+    ]
+    rows: list[Any] = [
+        {"metainfo": {}},
+        {"set": {"name": "conns4", **({"elem": elements} if elements else {})}},
+        {"set": {"name": "conns6"}},
+    ]
+    return Completed(0, json.dumps({"nftables": rows}))
+
+
+@pytest.fixture
+def workload(proc: FakeProc) -> FakeProc:
+    """Its child has three connections; a fourth one is another's."""
+    child = proc.folder / str(PID + 1)
+    proc.add(PID + 1, parent=PID)
+    (child / "fd").mkdir()
+    for number, inode in enumerate((777, 778, 779), 3):
+        (child / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
+    (child / "fd" / "0").symlink_to("/dev/null")
+    (proc.folder / str(PID) / "net").mkdir()
+    (proc.folder / str(PID) / "net" / "tcp").write_text(TCP)
+    (proc.folder / str(PID) / "net" / "tcp6").write_text(TCP6)
+    return proc
+
+
+MAPPED = (("192.0.2.7", 6380), ("192.0.2.9", 40002))
+SIX = (("2001:db8::1", 6379), ("2001:db8::2", 40000))
+
+
+@pytest.mark.parametrize("connections", [[(LOCAL, REMOTE)], [MAPPED], [SIX], [(LOCAL, REMOTE), MAPPED, SIX]])
+def test_the_table_of_a_criu_that_was_killed_is_known_by_what_it_locks(
+    tmp_path: Path, workload: FakeProc, connections: list[Any]
+) -> None:
+    note_namespace(tmp_path, PID, workload)
+    runner = nft("CRIU-of-nobody-knows-whom")
+    runner.answers["nft", "-j", "list", "table"] = locked(*connections)
+    assert remove_noted(tmp_path, workload, runner) == [], "it does not run on here"
+    said = remove_noted(tmp_path, workload, runner, PID)
+    assert said == ["Removed CRIU's table inet CRIU-of-nobody-knows-whom of nftables."]
+
+
+@pytest.mark.parametrize(
+    "connections",
+    [[], [(LOCAL, ("192.0.2.10", 40001))], [(LOCAL, REMOTE), (LOCAL, ("192.0.2.10", 40001))]],
+)
+def test_the_table_of_another_workload_is_left_alone(
+    tmp_path: Path, workload: FakeProc, connections: list[Any]
+) -> None:
+    note_namespace(tmp_path, PID, workload)
+    runner = nft("CRIU-of-nobody-knows-whom")
+    runner.answers["nft", "-j", "list", "table"] = locked(*connections)
+    assert remove_noted(tmp_path, workload, runner, PID) == []
+
+
+def test_a_table_that_cannot_be_read_is_left_alone(tmp_path: Path, workload: FakeProc) -> None:
+    note_namespace(tmp_path, PID, workload)
+    runner = nft("CRIU-of-nobody-knows-whom")
+    runner.answers["nft", "-j", "list", "table"] = Completed(1, "", "gone")
+    assert remove_noted(tmp_path, workload, runner, PID) == []

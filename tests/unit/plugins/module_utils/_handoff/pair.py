@@ -129,14 +129,18 @@ class Host:
         """The names of the tables that nftables has here."""
         return sorted(path.name for path in (self.folder / "nft").glob("*"))
 
-    def add_nft_table(self, name: str) -> None:
+    def add_nft_table(self, name: str, *connections: Sequence[object]) -> None:
+        """Each connection is an address and a port, and those of the other end."""
+        rows = [{"set": {"name": "conns4", "elem": [{"concat": list(one)} for one in connections]}}]
         (self.folder / "nft").mkdir(exist_ok=True)
-        (self.folder / "nft" / name).touch()
+        (self.folder / "nft" / name).write_text(json.dumps({"nftables": rows}))
 
     def _nft(self, words: list[str]) -> Completed:
         if words == ["-j", "list", "tables"]:
             listed = [{"table": {"family": "inet", "name": name}} for name in self.nft_tables()]
             return Completed(0, json.dumps({"nftables": [{"metainfo": {}}, *listed]}))
+        if words[:4] == ["-j", "list", "table", "inet"]:
+            return Completed(0, (self.folder / "nft" / words[4]).read_text())
         assert words[:3] == ["delete", "table", "inet"]
         (self.folder / "nft" / words[3]).unlink()
         return Completed(0)

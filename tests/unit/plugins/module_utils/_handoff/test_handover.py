@@ -1022,3 +1022,20 @@ def test_the_images_are_durable_before_the_source_may_commit(pair: Pair) -> None
     pair.run()
     assert "Input/output error" in expect_back(pair)["reason"]
     assert "committed" not in pair.source.steps()
+
+
+def test_a_killed_criu_leaves_no_lock_on_a_workload_that_runs_on(pair: Pair) -> None:
+    lock_network(pair)
+    # It has not told how it calls its table, but what that locks is a connection of this workload.
+    pair.source.add_nft_table(OWN_TABLE, ("192.0.2.7", 6379, "192.0.2.9", 40000))
+    pair.source.add_nft_table(OTHER_TABLE, ("192.0.2.8", 6379, "192.0.2.9", 40000))
+    process = pair.source.proc.folder / str(PID)
+    for folder in ("fd", "net"):
+        (process / folder).mkdir()
+    (process / "fd" / "7").symlink_to("socket:[777]")
+    row = "0: 070200C0:18EB 090200C0:9C40 01 0:0 00:0 0 0 0 777 1"
+    (process / "net" / "tcp").write_text(f"header\n{row}\n")
+    rescript(pair.source.criu, dies_at="stream")
+    pair.run()
+    expect_back(pair)
+    assert pair.source.nft_tables() == [OTHER_TABLE, "filter"]
