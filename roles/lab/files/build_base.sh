@@ -92,7 +92,7 @@ quiet_boot() {
 
     # Services are what the tests start, never what the packages start.
     local service
-    for service in redis-server nginx nftables rsync cron containerd lxc lxc-net podman podman-restart; do
+    for service in redis-server nginx nftables postgresql rsync cron containerd lxc lxc-net podman podman-restart; do
         if compgen -G "$partial/etc/systemd/system/*.wants/$service.service" >/dev/null; then
             systemctl --quiet --root="$partial" disable "$service.service"
         fi

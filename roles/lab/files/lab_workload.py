@@ -12,11 +12,13 @@ The specification is JSON:
     programs    programs of this host that are copied into the root, with the libraries they need
     python      whether one of them is Python, which needs some modules as well
     modules     names of more modules that it needs
+    copies      files and folders of this host that are copied into the root
     files       text of more files in the root, by their path inside
     binds       external mounts: source on this host, mountpoint inside, type (directory or file), read_only
     texts       text of the sources of file binds, by their mountpoint
     pid_file    gets the pid of the workload's init as this host sees it
     user        whose processes it has, by name; root's if empty
+    user_namespace   if not 0, it has a user namespace of its own (and one for IPC), whose root has this ID on the host
 
 What was done is printed as JSON. No process of this program stays: systemd owns the workload.
 """
@@ -37,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+USER_IDS = 65536
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MNT_DETACH = 2
 DEVICES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  # minor numbers; the major one is 1
@@ -77,10 +80,17 @@ def make_root(workload: Specification) -> None:
         copy_program(program, root)
         if workload["python"] and os.path.basename(program).startswith("python"):
             copy_python_modules(program, root, workload.get("modules", []))
+    for path in workload.get("copies", []):
+        copy_all(path, root)
     for path, text in workload["files"].items():
         write_if_different(inside(root, path), text)
+    base = workload.get("user_namespace", 0)
+    user, group = ids(workload)
     for bind in workload["binds"]:
-        make_both_ends(bind, root, workload["texts"].get(bind["mountpoint"]), ids(workload))
+        make_both_ends(bind, root, workload["texts"].get(bind["mountpoint"]), (base + user, base + group))
+    if base:
+        for path in (root, *root.rglob("*")):
+            os.chown(path, base, base, follow_symlinks=False)
 
 
 def make_devices(folder: Path) -> None:
@@ -119,6 +129,13 @@ def copy(path: str, root: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         shutil.copy2(path, target)
+
+
+def copy_all(path: str, root: Path) -> None:
+    if os.path.isdir(path):
+        shutil.copytree(path, inside(root, path), symlinks=True, dirs_exist_ok=True)
+    else:
+        copy(path, root)
 
 
 def make_both_ends(bind: Specification, root: Path, text: str | None, owner: tuple[int, int]) -> None:
@@ -173,9 +190,20 @@ def hand_to_systemd(workload: Specification) -> None:
 
 def launch(workload: Specification) -> dict[str, object]:
     """Fork the workload's init into new namespaces and go, once it has become the workload's command."""
-    # The mount namespace is the child's own affair: pivot_root moves everybody who shares it.
-    os.unshare(os.CLONE_NEWPID)
     outcome, report = os.pipe()  # closed by the child's exec, or holds the reason why there was none
+    base = workload.get("user_namespace", 0)
+    pid = fork_in_user_namespace(workload, report, base) if base else fork_init(workload, report)
+    os.close(report)
+    reason = os.read(outcome, 4096).decode()
+    if reason:
+        sys.exit(f"lab_workload: {reason}")
+    write_pid_file(Path(workload["pid_file"]), pid)
+    return {"pid": pid}
+
+
+def fork_init(workload: Specification, report: int, further_namespaces: int = 0) -> int:
+    # The mount namespace is the child's own affair: pivot_root moves everybody who shares it.
+    os.unshare(os.CLONE_NEWPID | further_namespaces)
     pid = os.fork()
     if pid == 0:
         try:
@@ -183,12 +211,35 @@ def launch(workload: Specification) -> dict[str, object]:
         except BaseException as error:  # whatever it is, the parent has to hear of it
             os.write(report, repr(error).encode())
         os._exit(1)
-    os.close(report)
-    reason = os.read(outcome, 4096).decode()
-    if reason:
-        sys.exit(f"lab_workload: {reason}")
-    write_pid_file(Path(workload["pid_file"]), pid)
-    return {"pid": pid}
+    return pid
+
+
+def fork_in_user_namespace(workload: Specification, report: int, base: int) -> int:
+    """The same in a user namespace of its own, which a helper enters: its maps can be written from outside alone."""
+    user = ids(workload)  # which nobody knows inside
+    ready, is_ready = os.pipe()
+    mapped, is_mapped = os.pipe()
+    found, tell = os.pipe()
+    helper = os.fork()
+    if helper == 0:
+        try:
+            os.unshare(os.CLONE_NEWUSER)
+            os.write(is_ready, b"-")
+            os.read(mapped, 1)
+            take_user(0, 0)
+            workload = {**workload, "ids": user}
+            os.write(tell, b"%d" % fork_init(workload, report, os.CLONE_NEWIPC))
+        except BaseException as error:
+            os.write(report, repr(error).encode())
+        os._exit(0)
+    os.close(is_ready)
+    os.close(tell)
+    if os.read(ready, 1):
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{helper}/{name}").write_text(f"0 {base} {USER_IDS}")
+    os.write(is_mapped, b"-")
+    os.waitpid(helper, 0)
+    return int(os.read(found, 16) or 0)
 
 
 def become(workload: Specification, report: int) -> None:
@@ -287,6 +338,8 @@ def unit(workload: Specification) -> str:
 
 def ids(workload: Specification) -> tuple[int, int]:
     """Its user and group."""
+    if "ids" in workload:
+        return workload["ids"][0], workload["ids"][1]
     account = pwd.getpwnam(workload["user"] or "root")
     return account.pw_uid, account.pw_gid
 
