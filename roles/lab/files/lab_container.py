@@ -60,6 +60,8 @@ def start_bundle(workload: Specification) -> None:
     process["env"] = [f"{name}={value}" for name, value in lab_workload.ENVIRONMENT.items()]
     configuration["root"] = {"path": workload["root"], "readonly": False}
     configuration["hostname"] = workload["name"]
+    if workload["user_namespace"]:
+        enter_user_namespace(configuration["linux"], workload["user_namespace"])
     for mountpoint in workload["tmpfs"]:
         lab_workload.inside(Path(workload["root"]), mountpoint).mkdir(parents=True, exist_ok=True)
         mount = {"destination": mountpoint, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev"]}
@@ -75,6 +77,12 @@ def start_bundle(workload: Specification) -> None:
     null = subprocess.DEVNULL
     if subprocess.run(argv, stdin=null, stdout=null, stderr=null, check=False).returncode != 0:
         sys.exit(f"lab_container: {workload['name']} did not start:\n{log.read_text()}")
+
+
+def enter_user_namespace(linux: dict[str, Any], base: int) -> None:
+    linux["namespaces"].append({"type": "user"})
+    for kind in ("uidMappings", "gidMappings"):
+        linux[kind] = [{"containerID": 0, "hostID": base, "size": lab_workload.USER_IDS}]
 
 
 def start_with_podman(workload: Specification) -> None:
