@@ -17,6 +17,7 @@ import os
 import re
 import socket
 import struct
+import time
 from pathlib import Path
 from typing import Mapping, MutableMapping, Sequence
 
@@ -37,7 +38,12 @@ _RESTARTS_AFTER_SIGKILL = frozenset({"always", "on-failure", "on-abnormal", "on-
 _RESTARTS_AFTER_SUCCESS = frozenset({"always", "on-success"})
 _NEVER_RESTARTS = frozenset({"", "no", "on-watchdog"})
 
+# systemctl(1), is-enabled: such a unit is started because another one wants it.
+_STARTED_BY_OTHERS = frozenset({"static", "indirect", "generated", "alias", "linked"})
+
 _SEND_SECONDS = 5
+_END_SECONDS = 2.0
+_POLL_SECONDS = 0.05
 
 
 def has_systemd() -> bool:
@@ -133,6 +139,54 @@ def supervisor_problem(pid: int, proc: Proc, runner: Runner) -> str | None:
         f"when it is killed here, and there would be two. Switch that off first, with a drop-in that has the "
         f"lines [Service], Restart=no and RestartForceExitStatus= ({command})."
     )
+
+
+def later_start(pid: int, proc: Proc, runner: Runner) -> str | None:
+    """Whether systemd would start a workload once more some time after it has left this host, beside its only copy.
+
+    `pid` is the workload's init. Gives what would start it, and with which command that is prevented, or None.
+    """
+    unit, user = _service(pid, proc)
+    if unit is None or not has_systemd():
+        return None
+    systemctl = ["systemctl", *(["--user", f"--machine={user}@.host"] if user else [])]
+    shown = _show(systemctl, unit, ("MainPID", "UnitFileState", "WantedBy", "RequiredBy", "TriggeredBy"), runner)
+    if not _is_its_main(int(shown.get("MainPID") or 0), pid, proc):
+        return None
+    state, triggers = shown.get("UnitFileState"), shown.get("TriggeredBy")
+    if triggers:
+        when, command = f"as soon as {triggers} is triggered", ["disable", "--now", triggers]
+    elif state == "enabled" or (state in _STARTED_BY_OTHERS and (shown.get("WantedBy") or shown.get("RequiredBy"))):
+        when, command = "at the next boot", ["disable" if state == "enabled" else "mask", unit]
+    else:
+        return None
+    return (
+        f"Process {pid} belongs to the unit {unit}, which systemd would start {when}, and there would be two. When the "
+        f"workload has moved: {' '.join([*systemctl, *command])}."
+    )
+
+
+def unit_left_by(pid: int, proc: Proc, runner: Runner) -> str | None:
+    """The system's unit that fails when the workload is killed, because its main process belongs to it; else None."""
+    unit, user = _service(pid, proc)
+    if unit is None or user or not has_systemd():
+        return None
+    with contextlib.suppress(CriuError):
+        if int(_show(["systemctl"], unit, ("MainPID",), runner).get("MainPID") or 0) in proc.tree(pid):
+            return unit
+    return None
+
+
+def forget_failure(unit: str, runner: Runner) -> None:
+    """Let systemd forget that a unit failed because its workload was killed when it had moved. Raises CriuError."""
+    until = time.monotonic() + _END_SECONDS
+    while time.monotonic() < until:
+        state = _show(["systemctl"], unit, ("ActiveState",), runner).get("ActiveState")
+        if state == "failed":
+            runner(Command(["systemctl", "reset-failed", "--", unit]))
+        if state in ("failed", "inactive", ""):
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 class Notifier:
@@ -254,6 +308,10 @@ def _cgroups(pid: int, proc: Proc) -> Sequence[str]:
     # of them may have the units.
     paths = proc.control_groups(pid)
     return [paths[name] for name in ("", "name=systemd") if name in paths]
+
+
+def _is_its_main(main: int, pid: int, proc: Proc) -> bool:
+    return main == 0 or main in proc.tree(pid) or pid in proc.tree(main)
 
 
 def _starts_anew(shown: Mapping[str, str], pid: int, proc: Proc) -> bool:

@@ -53,6 +53,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.limit import L
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.loop import Loop
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.machine import SOURCE_TABLE
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.messages import VERSION, Message
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import forget_failure, unit_left_by
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import (
     MADE_IMAGES,
     REQUEST,
@@ -302,6 +303,7 @@ class Sender(Side[SendRequest]):
             own_mountpoints=self._leaving.own_mountpoints if self._leaving is not None else frozenset(),
         )
         self._manifest = plan_dump(self._dump_request, self._identity, self._criu, self._proc, self._runner)
+        self._unit = unit_left_by(request.pid, self._proc, self._runner) if self._leaving is None else None
 
     def _facts(self) -> dict[str, Any]:
         request = self._request
@@ -748,6 +750,8 @@ class Sender(Side[SendRequest]):
                     remove_file(Path(left))
             Generations().spend(self._request.workload, self._manifest.generation)
             self._tidy_up_after_the_engine()
+            if self._unit is not None:
+                forget_failure(self._unit, self._runner)
         except (OSError, CriuError) as error:  # it has moved all the same
             self._note(error)
 

@@ -60,6 +60,8 @@ def supervisor(source: Facts, target: Facts, options: Options) -> Finding:
     if found["problem"]:
         remedy = f"Do so on {source['host']} before the move, or start the workload outside of that unit."
         return failed("would_start_anew", found["problem"], remedy)
+    if found.get("later"):
+        return warning("starts_later", found["later"], f"Do so on {source['host']} after the move.")
     return passed(f"systemd will not start it anew on {source['host']} when it is gone there.")
 
 

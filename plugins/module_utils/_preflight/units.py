@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import (
     has_systemd,
+    later_start,
     supervisor_problem,
     unit_name,
     unit_problem,
@@ -21,13 +22,15 @@ from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 def supervisor(pid: int, proc: Proc, runner: Runner) -> dict[str, Any] | None:
     """Whether systemd would start the workload anew when it is killed here; None if no systemd runs here.
 
-    `problem` tells what would happen, `error` why that could not be found out; null where there is nothing to tell.
+    `problem` tells what would happen at once and `later` what would some time, `error` why that could not be found out;
+    null where there is nothing to tell.
     """
     if not has_systemd():
         return None
-    found: dict[str, Any] = {"problem": None, "error": None}
+    found: dict[str, Any] = {"problem": None, "later": None, "error": None}
     try:
         found["problem"] = supervisor_problem(pid, proc, runner)
+        found["later"] = later_start(pid, proc, runner)
     except CriuError as error:
         found["error"] = _as_dict(error)
     return found

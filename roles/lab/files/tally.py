@@ -76,11 +76,7 @@ def run(folder: str, *argv: str) -> int:
 
 
 def keep_tally(folder: str) -> None:
-    connection = connect(f"{folder}/.s.PGSQL.5432")
-    answers = read_answers(connection)
-    user = b"user\0postgres\0database\0postgres\0\0"
-    connection.sendall(number_of(8 + len(user)) + number_of(PROTOCOL) + user)
-    next(answers)
+    connection, answers = connect(f"{folder}/.s.PGSQL.5432")
     ask(connection, answers, b"CREATE TABLE tally (number bigint PRIMARY KEY)", b"CREATE TABLE")
     log = os.open(f"{folder}/tally.log", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
     number = 0
@@ -98,14 +94,18 @@ def ask(connection: _socket.socket, answers: "Iterator[list[Message]]", query: b
         raise ValueError(f"{query!r} was answered {answer!r}")
 
 
-def connect(path: str) -> _socket.socket:
+def connect(path: str) -> "tuple[_socket.socket, Iterator[list[Message]]]":
     until = time.monotonic() + 30
+    user = b"user\0postgres\0database\0postgres\0\0"
     while True:
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             connection.connect(path)
-            return connection
-        except OSError:
+            connection.sendall(number_of(8 + len(user)) + number_of(PROTOCOL) + user)
+            answers = read_answers(connection)
+            next(answers)
+            return connection, answers
+        except (OSError, ValueError):  # it is not there yet, or is starting up
             connection.close()
             if time.monotonic() > until:
                 raise

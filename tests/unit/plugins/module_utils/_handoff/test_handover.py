@@ -844,6 +844,19 @@ def fail_to_tell(notifier: Notifier, pid: int) -> None:
     raise CriuError("systemd could not be told.", "Look at it.")
 
 
+def test_the_unit_that_the_workload_leaves_is_not_left_as_failed(pair: Pair) -> None:
+    forgotten = pair.folder / "forgotten"
+
+    def forget_failure(unit: str, runner: Any) -> None:
+        forgotten.write_text(f"{unit} {pair.source.state(PID)}")
+
+    pair.set(SOURCE, sender, "unit_left_by", lambda pid, proc, runner: f"web{pid}.service")
+    pair.set(SOURCE, sender, "forget_failure", forget_failure)
+    pair.run()
+    expect_moved(pair)
+    assert forgotten.read_text() == f"web{PID}.service "
+
+
 def test_the_unit_is_handed_over_before_the_workload_runs_and_confirmed_after(pair: Pair) -> None:
     book = notifying(pair)
     pair.run()

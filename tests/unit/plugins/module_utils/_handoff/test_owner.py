@@ -299,3 +299,84 @@ def test_the_units_that_a_workload_may_live_in() -> None:
     assert subject.owner_units("redis", "criu-redis") == ["criu-redis.service"]
     assert subject.owner_units("a/b", "no unit") == [r"criu-a\x2fb.service"]
     assert subject.owner_units("x" * 300, "mine") == ["mine.service"]
+
+
+def starts(**properties: str) -> FakeRunner:
+    return shown("".join(f"{name}={value}\n" for name, value in {"MainPID": "42", **properties}.items()))
+
+
+@pytest.mark.parametrize(
+    ("properties", "says", "command"),
+    [
+        ({"UnitFileState": "enabled"}, "at the next boot", "systemctl disable web.service"),
+        ({"UnitFileState": "enabled", "MainPID": "0"}, "at the next boot", "systemctl disable web.service"),
+        ({"UnitFileState": "static", "WantedBy": "a.target"}, "at the next boot", "systemctl mask web.service"),
+        ({"UnitFileState": "generated", "RequiredBy": "b.service"}, "at the next boot", "systemctl mask web.service"),
+        (
+            {"UnitFileState": "disabled", "TriggeredBy": "web.socket"},
+            "as soon as web.socket is triggered",
+            "systemctl disable --now web.socket",
+        ),
+    ],
+)
+def test_what_starts_the_workload_anew_later(
+    proc: FakeProc, properties: dict[str, str], says: str, command: str
+) -> None:
+    in_cgroup(proc, 42, "0::/system.slice/web.service")
+    found = subject.later_start(42, proc, starts(**properties))
+    assert found is not None
+    assert says in found
+    assert found.endswith(f": {command}.")
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"UnitFileState": "disabled"},
+        {"UnitFileState": "transient"},
+        {"UnitFileState": "enabled-runtime", "WantedBy": "a.target"},
+        {"UnitFileState": "static"},
+        {"UnitFileState": "enabled", "MainPID": "50"},  # a service that the workload was only started from
+    ],
+)
+def test_what_starts_nothing_later(proc: FakeProc, properties: dict[str, str]) -> None:
+    in_cgroup(proc, 42, "0::/system.slice/web.service")
+    in_cgroup(proc, 50, "0::/system.slice/web.service")
+    assert subject.later_start(42, proc, starts(**properties)) is None
+
+
+def test_outside_of_a_service_nothing_starts_later_or_fails(proc: FakeProc) -> None:
+    in_cgroup(proc, 42, "0::/user.slice/user-0.slice/session-1.scope")
+    assert subject.later_start(42, proc, FakeRunner()) is None
+    assert subject.unit_left_by(42, proc, FakeRunner()) is None
+
+
+@pytest.mark.parametrize(("main", "unit"), [("42", "web.service"), ("43", "web.service"), ("40", None), ("0", None)])
+def test_a_unit_fails_if_its_main_process_goes_with_the_workload(proc: FakeProc, main: str, unit: str | None) -> None:
+    for pid, parent in ((40, 1), (42, 40), (43, 42)):
+        in_cgroup(proc, pid, "0::/system.slice/web.service", parent)
+    assert subject.unit_left_by(42, proc, starts(MainPID=main)) == unit
+
+
+def test_a_systemd_that_does_not_answer_keeps_nothing_from_moving(proc: FakeProc) -> None:
+    in_cgroup(proc, 42, "0::/system.slice/web.service")
+    assert subject.unit_left_by(42, proc, FakeRunner({SHOW: Completed(1, "", "no bus")})) is None
+
+
+@pytest.mark.parametrize(("states", "is_forgotten"), [(["active", "failed"], True), (["inactive"], False)])
+def test_a_failure_is_forgotten_once_it_is_there(states: list[str], is_forgotten: bool) -> None:
+    left = list(states)
+    runner = FakeRunner(
+        {
+            SHOW: lambda command: Completed(0, f"ActiveState={left.pop(0)}\n"),
+            ("systemctl", "reset-failed", "--", "web.service"): Completed(0),
+        }
+    )
+    subject.forget_failure("web.service", runner)
+    assert (runner.argvs[-1][1] == "reset-failed") == is_forgotten
+    assert left == []
+
+
+def test_a_unit_that_lives_on_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_END_SECONDS", 0.06)
+    subject.forget_failure("web.service", shown("ActiveState=active\n"))

@@ -364,6 +364,7 @@ def test_everything_passes_on_the_same_host() -> None:
             "would_start_anew",
             "u.service with Restart=always",
         ),
+        ("supervisor", {"supervisor.later": "u.service."}, {}, "warning", "starts_later", "u.service."),
         (
             "supervisor",
             {"supervisor.error": {"message": "systemd could not be asked.", "remedy": ""}},
