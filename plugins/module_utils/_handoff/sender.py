@@ -88,6 +88,7 @@ _FOLDER_TURN_SECONDS = 0.005
 # CRIU writes all the time while it dumps.
 _STALLED_SECONDS = 30.0
 
+_STOPPED = frozenset("tT")
 _AT_REST = frozenset({Source.DONE, Source.BACK, Source.DOUBT})
 
 
@@ -156,6 +157,7 @@ class Sender(Side[SendRequest]):
                 f"The workload {request.workload} does not run here as process {request.pid}.",
                 "Look for it again with workload_info, and pass its pid and start_time.",
             )
+        self._require_running()
         self._plan()
         with beginning(asked_to_send(request, self._proc), self._proc, self._runner):
             self._journal.begin(self._facts())
@@ -285,6 +287,16 @@ class Sender(Side[SendRequest]):
         self._happen(Event.READY)
 
     # Before the freeze.
+
+    def _require_running(self) -> None:
+        # A handoff whose journal is lost may hold it: moved once more it would be a second copy, or stopped for ever.
+        stat = self._proc.stat(self._request.pid)
+        if stat is not None and stat.state in _STOPPED:
+            raise CriuError(
+                f"The workload {self._request.workload} (process {self._request.pid}) is stopped (state {stat.state}).",
+                "Find out who has stopped it. If nothing else of it runs anywhere, let it run on (kill -CONT).",
+                {"pid": self._request.pid, "state": stat.state},
+            )
 
     def _plan(self) -> None:
         request = self._request

@@ -38,7 +38,7 @@ from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pai
     TARGET,
     Pair,
 )
-from ansible_collections.fleet.criu.tests.unit.streaming_criu import rescript
+from ansible_collections.fleet.criu.tests.unit.streaming_criu import rescript, set_state
 from ansible_collections.fleet.criu.tests.unit.synthetic_images import image, write_timers
 
 MOVED = ("", "S")
@@ -796,6 +796,16 @@ def test_both_hosts_know_with_whose_journal_they_spoke(pair: Pair) -> None:
     assert source is not None
     assert source.facts["peer"] == {name: target.identity[name] for name in ("machine", "journal")}
     assert target.identity["complete"]
+
+
+@pytest.mark.parametrize("state", ["T", "t"])
+def test_a_workload_that_somebody_holds_is_not_moved(pair: Pair, state: str) -> None:
+    set_state(pair.source.proc.folder / str(PID), state)
+    pair.start(SOURCE, sender.main, pair.send)
+    pair.wait()
+    assert f"is stopped (state {state})" in pair.source.result()["reason"]
+    assert pair.source.steps() == []
+    assert pair.source.state(PID) == state
 
 
 def test_a_target_that_has_lost_its_journal_does_not_say_that_it_did_not_run(pair: Pair) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, Callable, Mapping, Sequence
 
@@ -52,6 +53,15 @@ BUDGETS = {
     "a lie, images on disk": World(1, 1, on_disk=True),
     "a machine that is rolled back": World(1, snapshots=1),
 }
+if os.environ.get("EXPLORE") == "all":  # some minutes
+    BUDGETS.update(
+        {
+            "two faults and a lie": World(2, 1),
+            "a fault and two lies": World(1, 2),
+            "three lies": World(0, 3),
+            "two faults and a lie, images on disk": World(2, 1, on_disk=True),
+        }
+    )
 
 # What a settlement may end with where no copy runs. Everywhere else exactly one does.
 NOBODY_KNOWS_HELD = (Outcome.IN_DOUBT, Outcome.HELD)
