@@ -141,6 +141,12 @@ options:
     type: list
     elements: str
     default: []
+  replace_contents:
+    description:
+      - Let copies replace what O(claims) have now, also if it did not come from an earlier move of the workload or is
+        newer than what comes. Otherwise this is refused, whatever was planned.
+    type: bool
+    default: false
   transport:
     description:
       - V(direct) takes the images over the network, V(shared) from storage that both hosts have.
@@ -286,6 +292,7 @@ def main() -> None:
                 },
             },
             "claims": {"type": "list", "elements": "str", "default": []},
+            "replace_contents": {"type": "bool", "default": False},
             "address": {"type": "str", "default": "::"},
             "port": {"type": "int", "default": 0},
             "unit": {"type": "str"},

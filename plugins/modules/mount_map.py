@@ -108,6 +108,11 @@ options:
       - Let a copy (V(sync)) replace contents at the target that did not come from an earlier move of this workload.
     type: bool
     default: false
+  source_contents:
+    description:
+      - The C(contents) that M(fleet.criu.workload_info) returned on the source. With them it is noticed that what a
+        copy (V(sync)) would replace is newer than what would come.
+    type: dict
   severities:
     description:
       - Another severity for a code of RV(gaps) or RV(hazards), for example V(warning) for C(lost_read_only).
@@ -247,6 +252,7 @@ def main() -> None:
             "keep_paths": {"type": "bool", "default": False},
             "data": {"type": "dict", "default": {}},
             "replace_contents": {"type": "bool", "default": False},
+            "source_contents": {"type": "dict"},
             "severities": {"type": "dict", "default": {}},
             "fail_on_gaps": {"type": "bool", "default": True},
         },

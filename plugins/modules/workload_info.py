@@ -181,6 +181,13 @@ spent_generation:
   returned: if O(name) is given
   type: int
   sample: 6
+contents:
+  description:
+    - The paths on this host of which is known since which generation they have contents of the workload.
+    - For O(fleet.criu.mount_map#module:source_contents).
+  returned: if O(name) is given
+  type: dict
+  sample: {"/srv/data/redis": 7}
 pid:
   description: The pid of the workload's init process, as the host sees it.
   returned: if it was found
@@ -278,6 +285,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.marks import Marks, container_of
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import has_systemd, owner_units
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
@@ -319,11 +327,15 @@ def _holder(parameters: Mapping[str, Any], identity: Identity | None, proc: Proc
     return holder(marks, proc)
 
 
-def _known_generations(name: str | None) -> dict[str, int]:
+def _known_generations(name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
     generations = Generations()
-    return {"generation": generations.current(name), "spent_generation": generations.spent(name)}
+    return {
+        "generation": generations.current(name),
+        "spent_generation": generations.spent(name),
+        "contents": Contents().generations(name),
+    }
 
 
 def main() -> None:

@@ -267,6 +267,12 @@ class Podman(Engine):
                     "would be replaced.",
                     f"Remove it if nobody needs it: podman volume rm {volume}.",
                 )
+            problem = Contents().problem(path, arrival.workload) if os.listdir(path) else None
+            if problem is not None:
+                raise CriuError(
+                    f"The volume {volume} here ({path}) would be replaced, but {problem}.",
+                    f"Remove it if nobody needs it: podman volume rm {volume}.",
+                )
             Contents().claim([path], arrival.workload)
             made[volume] = path
         return made

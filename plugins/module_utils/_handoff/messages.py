@@ -156,8 +156,9 @@ KINDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "prepare": {"memory": _is_wholes, "manifest": _is_object, "compression": _is_compression, "engine": _is_object},
     # What the engine reads is there: it may begin.
     "engine": {},
-    # Before a folder, or a file in one, is copied: `copy` is the one after which both have noted how the files look.
-    "compare": {"folder": _is_text, "file_name": _is_text, "copy": _is_text},
+    # Before a folder, or a file in one, is copied: `copy` is the one after which both have noted how the files look,
+    # `generation` that of the workload's contents here, 0 if it is not known.
+    "compare": {"folder": _is_text, "file_name": _is_text, "copy": _is_text, "generation": _is_whole},
     # The copies over the connections of these numbers have ended well here, or the other end must say why not.
     "copied": {"connections": _is_wholes},
     # Note how the files look now. `copy` is the name for what is copied in this handoff; no other has it.

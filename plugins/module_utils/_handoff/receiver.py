@@ -77,6 +77,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Side, carry_out
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Action, Event, Target
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import require_replaceable
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Completed,
@@ -274,6 +276,10 @@ class Receiver(Side[ReceiveRequest]):
             elif message.kind == "engine":
                 self._start_engine()
             elif message.kind == "freezing" and self._manifest is not None:
+                request = self._request
+                generation = self._manifest.generation
+                paths = {*request.claims, *(self._engine.folders() if self._engine is not None else {}).values()}
+                Contents().begin(paths, request.workload, generation, request.handoff, arrives=True)
                 # What is synced is here by now, and the workload still runs.
                 check_paths(self._restore_request, self._manifest)
                 self._run_hooks("before_freeze")
@@ -371,7 +377,13 @@ class Receiver(Side[ReceiveRequest]):
 
     def _compare(self, fields: Mapping[str, Any]) -> None:
         module, file_name, copy, modules = fields["folder"], fields["file_name"], fields["copy"], self._folders()
+        self._require_older(str(Path(modules.get(module, "/")) / file_name), fields["generation"])
         self._loop.in_background(lambda: self._arrivals.compare(module, file_name, copy, modules), self._compared)
+
+    def _require_older(self, path: str, generation: int) -> None:
+        request = self._request
+        if path in request.claims and not request.replace_contents:
+            require_replaceable(path, request.workload, generation, request.handoff)
 
     def _compared(self, differing: Any, error: Exception | None) -> None:
         self._answer_with(Message("differing", {"files": asdict(differing)}) if error is None else None, error)
@@ -700,10 +712,17 @@ class Receiver(Side[ReceiveRequest]):
             self._undo_what_criu_did()
             if self._state is Target.CLEARED:
                 self._remove_images()  # CRIU, which has ended only now, may have written into them since
+                self._give_contents_back()
             self._run_hooks("rolled_back")
         for place in (self._control, self._stream, self._standby, self._decompressor):
             if place is not None:
                 place.close()
+
+    def _give_contents_back(self) -> None:
+        try:
+            Contents().conclude(self._request.handoff, moved=False)
+        except CriuError as error:  # handoff_settle does it later
+            self._note(error)
 
     def _end_well(self) -> None:
         if self._manifest is None:
@@ -713,6 +732,7 @@ class Receiver(Side[ReceiveRequest]):
         try:
             Generations().spend(self._request.workload, self._manifest.generation)
             self._notifier.confirm(self._identity.pid)
+            Contents().conclude(self._request.handoff, moved=True)
             self._arrivals.remember(self._copy_name)
         except (CriuError, OSError) as error:  # it runs all the same
             self._note(error)

@@ -68,6 +68,7 @@ class ReceiveRequest:
     restore_map: Sequence[Mapping[str, Any]]
     folders: Mapping[str, str] = field(default_factory=dict)
     claims: Sequence[str] = ()
+    replace_contents: bool = False
     create: Sequence[Mapping[str, str]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     hooks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)

@@ -121,6 +121,7 @@ class Sender(Side[SendRequest]):
         self._compressor: Compressor | None = None
         self._files: files.Sender | None = None
         self._numbers = itertools.count(1)
+        self._contents: Mapping[str, int] = {}
         self._copy_name = secrets.token_hex(16)
         self._peer: Mapping[str, Any] = {}
         self._identity_of_tls: certificate.Identity | None = None
@@ -361,6 +362,7 @@ class Sender(Side[SendRequest]):
             self._ask(Message("prepare", prepare))
         self._run_hooks("connected")
         self._to_copy = [Copy(entry["path"], entry["folder"], entry.get("file_name")) for entry in request.copies]
+        self._contents = Contents().generations(request.workload)
         Contents().claim([copy.path for copy in self._to_copy], request.workload)
         self._files = files.Sender(self._folder, self._connect_for_copy, self._runner, self._compare)
         with self._timings.of("live_copy"):
@@ -377,6 +379,8 @@ class Sender(Side[SendRequest]):
         self._noted = note(self._proc)
         if self._manifest.options["network_lock"] != SKIP:
             note_namespace(self._folder, request.pid, self._proc)
+        paths = [copy.path for copy in self._to_copy]
+        Contents().begin(paths, request.workload, self._manifest.generation, request.handoff, arrives=False)
         self._ask(Message("freezing"))
         self._loop.watch(self._control, self._heard, self._control.has_pending)
         if self._stages is None:
@@ -436,7 +440,12 @@ class Sender(Side[SendRequest]):
         return Numbered(self._connect("copy", folder, number)[0], number)
 
     def _compare(self, copy: Copy, before: str) -> Differing:
-        fields = {"folder": copy.module, "file_name": copy.file_name or "", "copy": before}
+        fields = {
+            "folder": copy.module,
+            "file_name": copy.file_name or "",
+            "copy": before,
+            "generation": self._contents.get(copy.path, 0),
+        }
         return Differing(**self._ask(Message("compare", fields), _NOTE_SECONDS).fields["files"])
 
     def _prepare_engine(self, leaving: Leaving) -> None:
@@ -714,7 +723,7 @@ class Sender(Side[SendRequest]):
             self._leaving.run_on(self._image_folder)
         if self._files is not None:
             self._files.close()
-            self._remember_copies(self._files)
+            self._conclude_copies(self._files)
         if self._noted is not None:
             self._put_back += put_back(self._noted, self._proc, self._runner)
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")
@@ -727,12 +736,13 @@ class Sender(Side[SendRequest]):
             if channel is not None:
                 channel.close()
 
-    def _remember_copies(self, sender: files.Sender) -> None:
-        if self._state is not Source.DONE:
-            return
+    def _conclude_copies(self, sender: files.Sender) -> None:
+        moved = self._state is Source.DONE
         try:
-            sender.remember(self._copy_name)
-        except (OSError, CriuError) as error:  # then the contents are compared the next time
+            Contents().conclude(self._request.handoff, moved)
+            if moved:
+                sender.remember(self._copy_name)
+        except (OSError, CriuError) as error:  # then more is compared or asked for the next time
             self._note(error)
 
     def _hear_good_bye(self) -> None:

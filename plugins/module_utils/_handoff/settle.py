@@ -71,6 +71,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
     settle_target,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.tidying import tidy
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder, remove_file
@@ -79,6 +80,11 @@ _STOP_SECONDS = 5.0
 _PATIENCE = 15.0
 _LOCK_SECONDS = 120.0
 _STOPPED = frozenset("tT")
+# Whether the workload has moved.
+_CERTAIN = {
+    **dict.fromkeys((Outcome.RAN, Outcome.GONE), True),
+    **dict.fromkeys((Outcome.NOT_RUN, Outcome.BACK, Outcome.ENDED), False),
+}
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ def _settle(record: Record, peer: Peer, seconds: float, proc: Proc, runner: Runn
     if not check_only:
         carry_out(decision, lambda action: place.carry_out(action, decision.outcome))
         place.end(decision.outcome)
+        if decision.outcome in _CERTAIN:
+            Contents().conclude(record.handoff, _CERTAIN[decision.outcome])
         destroy(place.folder / "identity")
     said = [] if check_only else put_back_for_the_dead(proc, runner)
     if not check_only and decision.outcome in (Outcome.BACK, Outcome.GONE):

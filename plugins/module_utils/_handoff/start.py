@@ -40,6 +40,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import
     runtime_folder,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.tidying import remove_old
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import require_replaceable
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation, create
 from ansible_collections.fleet.criu.plugins.module_utils._own_folders import require_folders
@@ -72,6 +73,10 @@ def arm(request: ReceiveRequest, code: str, runner: Runner) -> tuple[int, str]:
     archive.require(code)
     # The receiver does it once more, when nobody else can begin. Until here nothing was touched.
     require_free(asked_to_receive(request), Proc())
+    if not request.replace_contents:
+        # What was planned may be old.
+        for path in request.claims:
+            require_replaceable(path, request.workload)
     folder = runtime_folder(request.handoff, TARGET)
     certificate = make_certificate(request.handoff, TARGET, runner)
     unit, unit_properties = _unit_for(request, runner)

@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 from typing import Callable, Sequence
 
+from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
@@ -25,12 +27,18 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import ROOT
 
 
-def check_plan(plan: Plan, mounts: Sequence[Mount], may_replace: Callable[[str], bool]) -> list[Gap]:
+def check_plan(
+    plan: Plan,
+    mounts: Sequence[Mount],
+    may_replace: Callable[[str], bool],
+    newer: Callable[[Entry], str | None] = lambda entry: None,
+) -> list[Gap]:
     """All gaps between a plan and this host's file system.
 
-    `may_replace` says of a path that is to be filled by a copy whether its present contents may be overwritten.
+    `may_replace` says of a path that is to be filled by a copy whether its present contents may be overwritten; `newer`
+    says, as a clause, why they may not although they are the workload's own.
     """
-    gaps = [_check_path(entry) or _check_contents(entry, may_replace) for entry in plan.entries]
+    gaps = [_check_path(entry) or _check_contents(entry, may_replace, newer) for entry in plan.entries]
     gaps.extend(_check_mountpoint(mount, mounts, plan.entries) for mount in mounts)
     return [gap for gap in gaps if gap is not None]
 
@@ -93,14 +101,40 @@ def _check_creation(entry: Entry, creation: Creation, expected: str, parent: str
     return None
 
 
-def _check_contents(entry: Entry, may_replace: Callable[[str], bool]) -> Gap | None:
-    if entry.data != SYNC or not _has_contents(entry.path) or may_replace(entry.path):
+def require_replaceable(path: str, workload: str, generation: int | None = None, handoff: str = "") -> None:
+    """Raises CriuError if a copy may not replace what is at the path; as `Contents.problem`."""
+    problem = Contents().problem(path, workload, generation, handoff) if _has_contents(path) else None
+    if problem is not None:
+        raise CriuError(
+            f"{path} is to be filled by a copy, but {problem}.",
+            "Empty the path, or let its contents be replaced (replace_contents: true).",
+            {"path": path},
+        )
+
+
+def _check_contents(
+    entry: Entry, may_replace: Callable[[str], bool], newer: Callable[[Entry], str | None]
+) -> Gap | None:
+    if entry.data != SYNC or not _has_contents(entry.path):
         return None
+    if may_replace(entry.path):
+        why_not = newer(entry)
+        return None if why_not is None else _newer_contents(entry, why_not)
     return Gap(
         "foreign_contents",
         entry.mount.mountpoint,
         f"{entry.path} is to be filled by a copy, but has contents that did not come from a move of this workload",
         f"Correct the rule ({entry.rule}), empty the path, or let its contents be replaced (replace_contents: true).",
+    )
+
+
+def _newer_contents(entry: Entry, why: str) -> Gap:
+    return Gap(
+        "newer_contents",
+        entry.mount.mountpoint,
+        f"{entry.path} is to be filled by a copy, but {why}",
+        "Find out which contents are the right ones. If they are those of the source, let these be replaced "
+        "(replace_contents: true), or empty the path.",
     )
 
 

@@ -18,6 +18,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
     SHARED,
     SYNC,
     WARNING,
+    Entry,
     Gap,
     Mount,
     Plan,
@@ -47,7 +48,12 @@ def mount_map(parameters: Mapping[str, Any]) -> dict[str, Any]:
     plan = make_plan(mounts, rules, parameters["keep_paths"], parameters["data"])
     found = [
         *plan.gaps,
-        *check_plan(plan, mounts, lambda path: _may_replace(path, workload, parameters)),
+        *check_plan(
+            plan,
+            mounts,
+            lambda path: _may_replace(path, workload, parameters),
+            lambda entry: _newer(entry, workload, parameters),
+        ),
         *find_hazards(plan.entries, HostMounts(parse(Proc().mountinfo("self"))), mounts),
     ]
     plan = replace(plan, gaps=with_severities(found, parameters.get("severities") or {}))
@@ -75,6 +81,14 @@ def _check_data(data: Mapping[str, Any]) -> None:
 
 def _may_replace(path: str, workload: str | None, parameters: Mapping[str, Any]) -> bool:
     return bool(parameters["replace_contents"]) or (workload is not None and Contents().belongs_to(path, workload))
+
+
+def _newer(entry: Entry, workload: str | None, parameters: Mapping[str, Any]) -> str | None:
+    if parameters["replace_contents"]:
+        return None
+    there = parameters.get("source_contents")
+    generation = None if there is None else int(there.get(entry.mount.host_path, 0))
+    return Contents().problem(entry.path, workload, generation)
 
 
 def _result(plan: Plan) -> dict[str, Any]:

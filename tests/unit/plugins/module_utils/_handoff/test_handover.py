@@ -25,6 +25,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.machine import
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import Notifier
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Source, Step, Target
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import (
     CGROUP_OPTION,
     CHILD,
@@ -430,6 +431,51 @@ def test_without_the_last_changes_nothing_is_moved(pair: Pair) -> None:
     result = expect_back(pair)
     assert (result["reason"], result["remedy"]) == ("Copying failed.", "See what rsync says.")
     assert pair.target.argvs("restore") == []
+
+
+def test_both_hosts_note_who_has_the_newest_contents(pair: Pair) -> None:
+    with_copies(pair)
+    there = Contents(pair.target.here / "lib" / "contents.json")
+    there.claim([str(pair.target.data)], "redis")
+    pair.ask(TARGET, claims=[str(pair.target.data)])
+    (pair.target.data / "file").touch()
+    pair.run()
+    expect_moved(pair)
+    here = Contents(pair.source.here / "lib" / "contents.json")
+    assert "never handed over" in (there.problem(str(pair.target.data), "redis", 9) or "")
+    assert here.problem("/srv/data", "redis", 1) is None
+    assert "newer than what would come" in (here.problem("/srv/data", "redis", 0) or "")
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_contents_that_have_become_newer_since_the_plan_are_not_replaced(pair: Pair, replaces: bool) -> None:
+    with_copies(pair)
+    pair.ask(TARGET, claims=[str(pair.target.data)], replace_contents=replaces)
+    (pair.target.data / "file").touch()
+    there = Contents(pair.target.here / "lib" / "contents.json")
+    there.begin([str(pair.target.data)], "redis", 5, "redis-0", arrives=False)
+    there.conclude("redis-0", moved=True)
+    pair.run()
+    if replaces:
+        expect_moved(pair)
+        return
+    assert "newer than what would come (generation 0)" in expect_back(pair)["reason"]
+    assert "freezing" not in steps(pair)[0]
+    assert not (pair.folder / "served").exists()
+
+
+def test_a_handoff_in_doubt_leaves_open_who_has_the_newest_contents_until_it_is_settled(pair: Pair) -> None:
+    with_copies(pair)
+    there = Contents(pair.target.here / "lib" / "contents.json")
+    there.claim([str(pair.target.data)], "redis")
+    pair.ask(TARGET, claims=[str(pair.target.data)])
+    (pair.target.data / "file").touch()
+    pair.cut(SOURCE, "run", after=False)
+    pair.run()
+    here = Contents(pair.source.here / "lib" / "contents.json")
+    assert "not known whether the handoff redis-1" in (here.problem("/srv/data", "redis") or "")
+    pair.settle_both()
+    assert "never handed over" in (here.problem("/srv/data", "redis") or "")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ GOOD = [
             "connections": [3, 7],
         },
     ),
-    Message("compare", {"folder": "k1", "file_name": "", "copy": "ab/k1/"}),
+    Message("compare", {"folder": "k1", "file_name": "", "copy": "ab/k1/", "generation": 4}),
     Message("differing", {"files": DIFFERING}),
     Message("copied", {"connections": [1, 2]}),
     Message("note", {"copy": "ab"}),

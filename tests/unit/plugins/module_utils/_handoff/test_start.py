@@ -108,6 +108,22 @@ def test_the_target_is_armed_and_says_where_it_listens(agents: Agents, tmp_path:
     assert (tmp_path / "made").stat().st_mode & 0o7777 == 0o750
 
 
+def test_what_is_not_the_workload_s_or_newer_is_refused_whatever_was_planned(agents: Agents, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").touch()
+    request = replace(RECEIVE, claims=[str(tmp_path / "data")])
+    with pytest.raises(CriuError, match="did not come from a move of this workload"):
+        arm(request, "c1", SubprocessRunner())
+    Contents().begin(request.claims, "redis", 5, "h0", arrives=True)
+    Contents().conclude("h0", moved=True)
+    with pytest.raises(CriuError, match="never handed over") as caught:
+        arm(request, "c1", SubprocessRunner())
+    assert "replace_contents" in caught.value.remedy
+    assert agents.events == []
+    agents.states.insert(0, state())
+    assert arm(replace(request, replace_contents=True), "c1", SubprocessRunner())[0] == 4711
+
+
 def test_with_systemd_the_target_has_a_unit_of_the_workload_s(agents: Agents) -> None:
     agents.with_systemd = True
     arm(RECEIVE, "c1", SubprocessRunner())

@@ -166,3 +166,35 @@ def test_contents_may_be_replaced_if_they_are_the_workload_s_or_if_so_asked(
         fail_on_gaps=False,
     )
     assert [gap["code"] for gap in found["gaps"]] == codes
+
+
+@pytest.mark.parametrize(
+    ("arrives", "there", "replace", "codes"),
+    [
+        (True, 9, False, ["newer_contents"]),
+        (True, None, False, ["newer_contents"]),
+        (True, 9, True, []),
+        (False, 4, False, ["newer_contents"]),
+        (False, 0, False, ["newer_contents"]),
+        (False, 5, False, []),
+        (False, None, False, []),
+    ],
+)
+def test_contents_that_are_newer_than_those_of_the_source_are_not_replaced(
+    box: Path, tmp_path: Path, arrives: bool, there: int | None, replace: bool, codes: list[str]
+) -> None:
+    path = tmp_path / "data"
+    (path / "file").touch()
+    Contents().begin([str(path)], "redis", 5, "h5", arrives)
+    Contents().conclude("h5", moved=True)
+    found = call(
+        box,
+        {"mountpoint": "/data", "source": str(path)},
+        data={"/data": "sync"},
+        workload="redis",
+        replace_contents=replace,
+        fail_on_gaps=False,
+        **({} if there is None else {"source_contents": {"/src/data": there} if there else {}}),
+    )
+    assert [gap["code"] for gap in found["gaps"]] == codes
+    assert all("5" in gap["reason"] and "replace_contents" in gap["remedy"] for gap in found["gaps"])
