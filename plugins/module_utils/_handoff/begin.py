@@ -61,9 +61,13 @@ def beginning(asked: Asked, proc: Proc, runner: Runner) -> Iterator[None]:
     """
     with locked(LOCK, _LOCK_SECONDS):
         view = _settled_view(asked, proc)
-        if not view.held:
-            for record in view.alone:
-                settle(record.handoff, record.side, Peer(), 0.0, proc, runner)
+        if view.alone and not view.held:
+            for each in view.alone:
+                settle(each.record.handoff, each.record.side, Peer(), 0.0, proc, runner)
+            view = look(asked, proc)
+        # What is still there is not as it seemed.
+        for each in (*view.held, *view.alone):
+            raise each.error(asked.what)
         _require_no_orphans(asked)
         require_free(asked, proc)
         yield

@@ -102,6 +102,8 @@ class Held:
 _STATES: Mapping[tuple[str, Step | None], str] = {
     (SOURCE, Step.ARMED): "it was being prepared, and its workload is stopped",
     (SOURCE, Step.FREEZING): "it was being dumped, and its workload is stopped",
+    (TARGET, Step.ARMED): "it was waiting for the source, and it is not sure that nothing runs",
+    (TARGET, Step.RECEIVING): "its images were coming in, and it is not sure that nothing runs",
     (SOURCE, Step.COMMITTED): "the target may have been told to run it, so it is held here until that is known",
     (SOURCE, Step.DONE): "it runs at the target, and a copy that is to be given up is still here",
     (SOURCE, Step.BACK): "it is to run on here, and is still held",

@@ -59,7 +59,7 @@ class View:
     """What the journals say of a workload: what holds it, and what this host can end alone."""
 
     held: tuple[Held, ...]
-    alone: tuple[Record, ...]
+    alone: tuple[Held, ...]
 
 
 def asked_to_send(request: SendRequest, proc: Proc) -> Asked:
@@ -102,7 +102,7 @@ def look(asked: Asked, proc: Proc) -> View:
         if stands is Standing.HOLDS:
             held.append(Held(record, life.agent, shared))
         elif stands is Standing.ALONE:
-            alone.append(record)
+            alone.append(Held(record, life.agent, shared))
     return View(tuple(sorted(held, key=lambda each: each.record.damage is not None)), tuple(alone))
 
 

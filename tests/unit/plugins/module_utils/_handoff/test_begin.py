@@ -239,6 +239,14 @@ def test_a_target_that_died_before_it_had_anything_is_cleared(scene: Scene, step
     assert not (scene.folder / "images").exists()
 
 
+def test_what_turns_out_not_to_be_at_its_end_holds(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Something lives, for example, that may be the copy of a target whose notes are gone.
+    monkeypatch.setattr(subject, "settle", lambda *_given: None)
+    scene.journal(TARGET, Step.RECEIVING, engine={})
+    with pytest.raises(CriuError, match="not sure that nothing runs"):
+        scene.begin(scene.receive("redis"))
+
+
 def test_nothing_is_ended_for_one_who_is_refused_anyway(scene: Scene) -> None:
     scene.journal(TARGET, Step.RECEIVING, engine={})
     other = Journal("h2", SOURCE)
