@@ -268,7 +268,7 @@ timings:
 put_back:
   description: >-
     What CRIU has changed or left behind on either host and was put back or removed, a line for each, for people. CRIU
-    takes mount options from C(/sys/fs/cgroup), unless O(options.manage_cgroups=ignore).
+    takes mount options from C(/sys/fs/cgroup), unless C(manage_cgroups) is C(ignore) in O(options).
   returned: when it has finished
   type: list
   elements: str

@@ -17,9 +17,8 @@ PATIENCE = 15.0
 APART = 0.5
 # A timer of 20 ms that is looked at every 10 ms.
 LEAST_TICKS = 5
-# What a freeze may shift it by, and what the clock of a time of day may not be off by.
-LONGEST_FREEZE = 8.0
-EXACT = 0.5
+# What a freeze may shift it by, on a machine that has much else to do.
+LONGEST_FREEZE = 20.0
 
 
 def main() -> None:
@@ -74,10 +73,8 @@ def once(name: str, now: dict[str, Any]) -> list[str]:
 
 def far(name: str, now: dict[str, Any]) -> list[str]:
     shift = now["left"] - now["until_deadline"]
-    # A time of day stays what it was; other times go on where they were at the freeze.
-    is_time_of_day = name.endswith(("absolute realtime", "cancelled"))
-    is_right = abs(shift) < EXACT if is_time_of_day else -0.01 < shift < LONGEST_FREEZE
-    problems = [] if is_right else [f"{name} is {shift} s off"]
+    # Never too early. A time of day is late by what passes until the dump is known to be complete.
+    problems = [] if -0.01 < shift < LONGEST_FREEZE else [f"{name} is {shift} s off"]
     return problems + ([f"{name} expired"] if now["count"] else [])
 
 
