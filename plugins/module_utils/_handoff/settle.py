@@ -168,7 +168,7 @@ def _settle(record: Record, peer: Peer, seconds: float, proc: Proc, runner: Runn
         said += remove_noted(place.folder, proc, runner, place.running_pid())
     settled = Settled(decision.outcome, bool(decision.actions), read_record(handoff, side), place.running_pid(), said)
     if not check_only:
-        tidy(place.folder, criu_has_ended=False)
+        tidy(place.folder)
     return settled
 
 

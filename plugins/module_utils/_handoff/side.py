@@ -183,5 +183,5 @@ def carry_out(
     finally:
         destroy(folder / "identity")
     report.finish(result)
-    tidy(folder, criu_has_ended=True)
+    tidy(folder)
     return str(result["outcome"])

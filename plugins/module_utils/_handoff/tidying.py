@@ -19,25 +19,23 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuErro
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import AGENT, LOG, PROGRESS, RESULT, is_alive
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import read_record
 
-# The process that was restored, as the receiver notes it.
-_RESTORED = "restored.json"
-_STAGES = "stages"
-_KEPT = frozenset({AGENT, LOG, PROGRESS, RESULT, _RESTORED})
+# Besides what the agent says: the process that was restored, and what a settlement looks at, or holds while it does. A
+# CRIU that a settlement has just answered reads the answer in its own time.
+_KEPT = frozenset({AGENT, LOG, PROGRESS, RESULT, "restored.json", "stages", "settle.lock"})
 _LOG_BYTES = 32 << 10
 _KEPT_SECONDS = 24 * 3600.0
 _KEPT_RESULTS = 32
 
 
-def tidy(folder: Path, criu_has_ended: bool) -> None:
+def tidy(folder: Path) -> None:
     """Remove what nobody needs any more from the folder of a handoff that is settled; leave any other as it is.
 
-    The folder's own agent may call it, as the last thing that it does. Unless CRIU has ended, its action script is left
-    to it, with our answers.
+    The folder's own agent may call it, as the last thing that it does.
     """
     if not folder.is_dir() or not is_settled(folder):
         return
     for path in folder.iterdir():
-        if path.name not in _KEPT and (criu_has_ended or path.name != _STAGES):
+        if path.name not in _KEPT:
             _remove(path)
     with contextlib.suppress(FileNotFoundError):
         _shorten(folder / LOG)
