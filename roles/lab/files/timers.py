@@ -133,20 +133,20 @@ def begin_signals() -> None:
     ):
         on_signal(name, number)
         signal.setitimer(which, PERIOD, PERIOD)
-    number = int(signal.SIGRTMIN)
+    real_time = int(signal.SIGRTMIN)
     processor = {"process": time.CLOCK_PROCESS_CPUTIME_ID, "thread": time.CLOCK_THREAD_CPUTIME_ID}
     for clock, identifier in {**CLOCKS, **processor}.items():
         for kind, value, interval in (
             ("read", PERIOD, PERIOD),
             ("once", ONCE / (30 if clock in processor else 1), 0.0),
         ):
-            on_signal(f"{kind} posix {clock}", number)
-            create(identifier, SIGEV_SIGNAL, number, value, interval)
+            on_signal(f"{kind} posix {clock}", real_time)
+            create(identifier, SIGEV_SIGNAL, real_time, value, interval)
             if clock in CLOCKS:  # the processor's time begins anew with a restored process
                 deadlines[f"{kind} posix {clock}"] = (identifier, time.clock_gettime(identifier) + value)
-            number += 1
-    on_signal("read posix of a thread", number)
-    create(time.CLOCK_MONOTONIC, SIGEV_THREAD_ID, number, PERIOD, PERIOD, another_thread())
+            real_time += 1
+    on_signal("read posix of a thread", real_time)
+    create(time.CLOCK_MONOTONIC, SIGEV_THREAD_ID, real_time, PERIOD, PERIOD, another_thread())
     silent["far posix silent"] = create(time.CLOCK_MONOTONIC, SIGEV_NONE, 0, FAR, 0)
     deadlines["far posix silent"] = (time.CLOCK_MONOTONIC, time.monotonic() + FAR)
     counts["far posix silent"] = 0
