@@ -193,8 +193,8 @@ def _has_digest(path: Path, stream: IO[bytes], entry: Mapping[str, Any]) -> bool
             {"file": path.name},
         )
     if "sha256" in entry:
-        return _digest_of(stream) == entry["sha256"]
-    return _checksum_of(stream)[1] == entry["crc32"]
+        return bool(_digest_of(stream) == entry["sha256"])
+    return bool(_checksum_of(stream)[1] == entry["crc32"])
 
 
 def _sha256(path: Path) -> str:
