@@ -83,7 +83,7 @@ def seconds_of(created: str) -> float | None:
     """The time of an image set (`Manifest.created`) in seconds since the epoch; None if it cannot be read."""
     try:
         return datetime.datetime.fromisoformat(created).timestamp()
-    except ValueError:
+    except (ValueError, TypeError, ArithmeticError, OSError):  # it comes from elsewhere
         return None
 
 
@@ -123,11 +123,12 @@ def _mend(timer: ImageTimer, pid: int, number: int, dumped_at: float | None, ker
             kernel.set(descriptor, timer.flags, _value(timer, dumped_at, kernel), timer.interval, timer.ticks)
         finally:
             os.close(descriptor)
-    except OSError as error:
+    except (OSError, ArithmeticError, ctypes.ArgumentError) as error:  # the numbers come from elsewhere
+        why = error.strerror if isinstance(error, OSError) else str(error)
         if timer.flags & _ABSOLUTE:
-            return f"{where} was left as CRIU has set it: {error.strerror}"  # it runs, though not to the second
+            return f"{where} was left as CRIU has set it: {why}"  # it runs, though not to the second
         facts = {"pid": pid, "descriptor": number}
-        raise _stuck(f"The periodic timer {number} of process {pid}", str(error.strerror), facts) from error
+        raise _stuck(f"The periodic timer {number} of process {pid}", str(why), facts) from error
     return f"{where} was set right"
 
 

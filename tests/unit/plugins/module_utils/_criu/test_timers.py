@@ -205,10 +205,31 @@ def test_a_timer_in_a_message_would_stand_still_too(tmp_path: Path, proc: FakePr
 
 def test_the_time_of_an_image_set() -> None:
     assert seconds_of("1970-01-01T00:01:00.500000+00:00") == 60.5
+    for wrong in ("", "0001-01-01T00:00:00", "9999-12-31T23:59:59-23:59", "x", 5, None):
+        assert seconds_of(wrong) is None or isinstance(seconds_of(wrong), float)  # type: ignore[arg-type]
     assert seconds_of("") is None
 
 
 # The real kernel
+
+
+@pytest.mark.parametrize("number", [3, (1 << 64) - 1])
+@pytest.mark.parametrize("flags", [0, ABSOLUTE, (1 << 32) - 1])
+@pytest.mark.parametrize("interval", [SECOND, ((1 << 64) - 1) * SECOND])
+def test_numbers_that_no_timer_has_are_an_error_of_our_own(
+    tmp_path: Path, number: int, flags: int, interval: int
+) -> None:
+    one = ImageTimer(3, (1 << 32) - 1, (1 << 64) - 1, flags, 0, interval)
+    write_timers(tmp_path, {3: one}, {os.getpid(): {number: 3}})
+    expected = "was left as CRIU has set it" if flags else "would stand still"
+    assert expected in what_is_said(tmp_path)
+
+
+def what_is_said(images: Path) -> str:
+    try:
+        return set_right(images, os.getpid(), 1e300, OwnPid())[0]
+    except CriuError as error:
+        return error.message
 
 
 @pytest.fixture
