@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Sequence
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.log import LOG_FOLDER
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import sync_folder
 from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrusted, make_folder
@@ -90,8 +89,8 @@ def _try(folder: Path) -> str | None:
             os.unlink(path)
         sync_folder(folder)
     except Untrusted as error:
-        # Logs have another place then.
-        return None if folder == LOG_FOLDER else error.message
+        # Logs, for which the last one is, have another place then.
+        return None if folder == OWN_FOLDERS[-1] else error.message
     except OSError as error:
         return f"{folder} cannot be written: {error.strerror}"
     return None
