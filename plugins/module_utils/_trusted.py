@@ -102,6 +102,18 @@ def opened_parent(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def make_in(parent: int, name: str) -> int:
+    """Make a folder (0700) in one that may be somebody else's, and give its descriptor. Raises OSError."""
+    os.mkdir(name, PRIVATE, dir_fd=parent)
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    status = os.fstat(descriptor)
+    # Whose the parent is may have put another one there since.
+    if status.st_uid != os.geteuid() or status.st_mode & 0o777 != PRIVATE or os.listdir(descriptor):
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "somebody has put another one there", name)
+    return descriptor
+
+
 def remove_file(path: Path) -> None:
     """Remove a file whose folder may be somebody else's; harmless if it is not there. Raises Untrusted and OSError."""
     with contextlib.suppress(FileNotFoundError), opened_parent(path) as folder:

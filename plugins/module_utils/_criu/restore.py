@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -33,13 +34,19 @@ from ansible_collections.fleet.criu.plugins.module_utils._files import read_json
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import is_block_device, path_type
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import COMPARED_OPTIONS, differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_device_of, is_same_file, read_mounts
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import ROOT
 from ansible_collections.fleet.criu.plugins.module_utils._pid_file import process_of
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Runner
-from ansible_collections.fleet.criu.plugins.module_utils._trusted import remove_file, require_trusted
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import (
+    make_in,
+    opened_parent,
+    remove_file,
+    require_trusted,
+)
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,9 @@ def restore_workload(
             request, criu, options, stages, root_options(request.root, manifest.mounts, proc)
         )
     )
-    with kept(proc, runner) as put_back:
-        restored = _restore(request, manifest, how, proc, runner, generations, before_run, stages_folder)
+    with kept(proc, runner) as put_back, contextlib.closing(Pinned()) as pinned:
+        pinned.add(bound_paths(request))
+        restored = _restore(request, manifest, how, proc, runner, generations, before_run, stages_folder, pinned)
     return replace(restored, put_back=tuple(put_back))
 
 
@@ -203,6 +211,7 @@ def _restore(
     generations: Generations,
     before_run: Callable[[int], None] | None,
     stages_folder: Path | None,
+    pinned: Pinned,
 ) -> Restored:
     options = restore_options(request, manifest)
     remove_log(request.images / RESTORE_LOG)
@@ -212,7 +221,7 @@ def _restore(
 
     def confirm(pid: int) -> None:
         nonlocal identity, spent_before
-        check_mounts(request, manifest, pid, proc)
+        check_mounts(request, manifest, pid, proc, pinned)
         set_right(request.images, pid, seconds_of(manifest.created), proc)
         stat = proc.stat(pid)
         if stat is None:
@@ -294,6 +303,12 @@ def check_paths(request: RestoreRequest, manifest: Manifest) -> None:
         )
 
 
+def bound_paths(request: RestoreRequest) -> list[str]:
+    """The paths of this host that the workload will have mounted: its root and the sources of its binds."""
+    sources = [entry["path"] for entry in request.restore_map if not entry.get("device")]
+    return [*sources, *([request.root] if request.root else [])]
+
+
 def places_of(request: RestoreRequest, manifest: Manifest) -> Places:
     """What a diagnosis of CRIU's log has to know of the mounts."""
     by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
@@ -312,8 +327,14 @@ def _check_auto(request: RestoreRequest, manifest: Manifest) -> None:
         )
 
 
-def check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: Proc) -> None:
-    """Raises CriuError, with every difference, if the live mounts of a process are not the intended ones."""
+def check_mounts(
+    request: RestoreRequest, manifest: Manifest, pid: int, proc: Proc, pinned: Pinned | None = None
+) -> None:
+    """Raises CriuError, with every difference, if the live mounts of a process are not the intended ones.
+
+    `pinned` has what was at the paths when they were checked, if that was kept.
+    """
+    is_at = is_same_file if pinned is None else pinned.is_at
     by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
     paths = {entry["mountpoint"]: by_key[entry["key"]] for entry in manifest.mount_map}
     paths.update({mount["mountpoint"]: mount["auto_path"] for mount in manifest.mounts if mount.get("auto_path")})
@@ -325,7 +346,7 @@ def check_mounts(request: RestoreRequest, manifest: Manifest, pid: int, proc: Pr
         lambda path, mountpoint: (
             is_device_of(path, proc.root(pid, mountpoint))
             if mountpoint in devices
-            else is_same_file(path, proc.root(pid, mountpoint))
+            else is_at(path, proc.root(pid, mountpoint))
         ),
     )
     if found:
@@ -363,6 +384,11 @@ def remove_record(request: RestoreRequest) -> None:
 
 def _make_public_folder(folder: Path) -> None:
     # Whatever our umask is: who is not root reads pid files too.
-    for missing in [path for path in (*reversed(folder.parents), folder) if not path.exists()]:
-        missing.mkdir(exist_ok=True)
-        missing.chmod(0o755)
+    if not folder.exists():
+        _make_public_folder(folder.parent)
+        with contextlib.suppress(FileExistsError), opened_parent(folder) as parent:
+            made = make_in(parent, folder.name)
+            try:
+                os.fchmod(made, 0o755)
+            finally:
+                os.close(made)

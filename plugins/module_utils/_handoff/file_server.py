@@ -14,11 +14,12 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Mapping
+from typing import Iterator, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._files import write_atomically
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import IDLE_SECONDS, Stream
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 
 _END_SECONDS = 1.0
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
@@ -35,19 +36,28 @@ reverse lookup = no
 """
 
 
-def serve(stream: Stream, module: str, modules: Mapping[str, str], folder: Path, timeout: float = IDLE_SECONDS) -> None:
+def serve(
+    stream: Stream,
+    module: str,
+    modules: Mapping[str, str],
+    folder: Path,
+    timeout: float = IDLE_SECONDS,
+    pinned: Pinned | None = None,
+) -> None:
     """The target's end of one stream: let the source fill the folder that `modules` has for the name `module`.
 
     rsync runs in a chroot there and may only write, so that nothing outside can be reached whatever the source says.
-    `folder` is for its configuration. Returns when the stream has ended. Raises CriuError if the module is none, if
-    rsync cannot be started or fails, if the stream breaks or is silent for `timeout` seconds; what a failure means the
-    source decides, which hears of it from its own rsync, and which may also leave a stream that it has prepared.
+    `folder` is for its configuration, and `pinned` has the modules' folders open. Returns when the stream has ended.
+    Raises CriuError if the module is none, if rsync cannot be started or fails, if the stream breaks or is silent for
+    `timeout` seconds; what a failure means the source decides, which hears of it from its own rsync, and which may also
+    leave a stream that it has prepared.
     """
-    configuration = _configuration_file(module, modules, folder)
     ours, theirs = socket.socketpair()
-    with ours, tempfile.TemporaryFile() as errors:
+    with _kept(pinned) as kept, ours, tempfile.TemporaryFile() as errors:
+        place = kept.folder(path_of(module, modules))
+        configuration = _configuration_file(module, place, folder)
         with theirs:
-            daemon = _start_daemon(configuration, theirs, errors.fileno())
+            daemon = _start_daemon(configuration, place, theirs, errors.fileno())
         try:
             stream.pump(ours.fileno(), timeout)
         finally:
@@ -63,17 +73,28 @@ def serve(stream: Stream, module: str, modules: Mapping[str, str], folder: Path,
             )
 
 
-def set_folder_times(times: Mapping[str, int], modules: Mapping[str, str]) -> None:
+def set_folder_times(times: Mapping[str, int], modules: Mapping[str, str], pinned: Pinned | None = None) -> None:
     """At the target, after the last pass: give the folders of these modules the times (ns) that the source has.
 
     Raises CriuError for a module that is none.
     """
-    for module, nanoseconds in times.items():
-        folder = os.open(path_of(module, modules), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.utime(folder, ns=(os.fstat(folder).st_atime_ns, nanoseconds))
-        finally:
-            os.close(folder)
+    with _kept(pinned) as kept:
+        for module, nanoseconds in times.items():
+            place = kept.folder(path_of(module, modules))
+            folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+            try:
+                os.utime(folder, ns=(os.fstat(folder).st_atime_ns, nanoseconds))
+            finally:
+                os.close(folder)
+
+
+@contextlib.contextmanager
+def _kept(pinned: Pinned | None) -> Iterator[Pinned]:
+    own = Pinned()
+    try:
+        yield pinned or own
+    finally:
+        own.close()
 
 
 def path_of(module: str, modules: Mapping[str, str]) -> str:
@@ -86,18 +107,15 @@ def path_of(module: str, modules: Mapping[str, str]) -> str:
     return modules[module]
 
 
-def _configuration_file(module: str, modules: Mapping[str, str], folder: Path) -> Path:
-    path = path_of(module, modules)
-    if "\n" in path:
-        raise CriuError(f"rsync cannot be told of the path {path!r}.", "Use a path without a newline.")
-    # The last slash guards blanks and a backslash at the end of the path (rsyncd.conf(5), FILE FORMAT).
+def _configuration_file(module: str, place: int, folder: Path) -> Path:
+    # Of its name rsync would take %NAME% for a variable, and a newline for the end (rsyncd.conf(5)).
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     configuration = folder / f"{module}.conf"
-    write_atomically(configuration, f"{_CONFIGURATION}[{module}]\npath = {path.rstrip('/')}/\n")
+    write_atomically(configuration, f"{_CONFIGURATION}[{module}]\npath = /proc/self/fd/{place}/\n")
     return configuration
 
 
-def _start_daemon(configuration: Path, connection: socket.socket, errors: int) -> subprocess.Popen[bytes]:
+def _start_daemon(configuration: Path, place: int, connection: socket.socket, errors: int) -> subprocess.Popen[bytes]:
     program = shutil.which("rsync")
     if program is None:
         raise CriuError("rsync is not installed here.", "Install the package rsync.")
@@ -107,8 +125,8 @@ def _start_daemon(configuration: Path, connection: socket.socket, errors: int) -
         stdout=connection.fileno(),
         stderr=errors,
         cwd="/",
-        # No more than this: a path with %NAME% in it would take the variable's value (rsyncd.conf(5)).
         env={"LC_ALL": "C"},
+        pass_fds=[place],
         start_new_session=True,
     )
 

@@ -34,6 +34,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
 from ansible_collections.fleet.criu.plugins.module_utils._criu.memory_folder import provide
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     RestoreRequest,
+    bound_paths,
     check_mounts,
     check_paths,
     criu_restore,
@@ -79,6 +80,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Si
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Action, Event, Target
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import require_replaceable
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Completed,
@@ -135,6 +137,7 @@ class Receiver(Side[ReceiveRequest]):
         super().__init__(request, folder, report, runner, proc, Target.ARMED, TARGET_TABLE)
         self._notifier = notifier
         self._images = Path(request.images)
+        self._pinned = Pinned()
         self._stream: Channel | None = None
         self._decompressor: Decompressor | None = None
         self._store: Store | None = None
@@ -179,6 +182,7 @@ class Receiver(Side[ReceiveRequest]):
             Path(request.pid_file) if request.pid_file else None,
             request.criu_path,
         )
+        self._pinned.add(request.folders.values())
         with beginning(asked_to_receive(request), self._proc, self._runner):
             if request.transport != SHARED:
                 # Before the journal: once that is begun, the folder and what is in it are ours to remove.
@@ -283,6 +287,7 @@ class Receiver(Side[ReceiveRequest]):
                 # What is synced is here by now, and the workload still runs.
                 check_paths(self._restore_request, self._manifest)
                 self._run_hooks("before_freeze")
+                self._pinned.add(bound_paths(self._restore_request))
                 if self._standby is not None:
                     self._standby.wait(_STANDBY_SECONDS)
                 self._timings.begin("receive")
@@ -335,7 +340,9 @@ class Receiver(Side[ReceiveRequest]):
             folder, number = str(hello.fields["folder"]), hello.fields["number"]
             modules = self._folders()
             self._loop.in_background(
-                lambda: file_server.serve(channel, folder, modules, self._folder / f"copy.{number}"),
+                lambda: file_server.serve(
+                    channel, folder, modules, self._folder / f"copy.{number}", pinned=self._pinned
+                ),
                 lambda _result, error: self._copied(number, error),
             )
         elif self._stream is None and self._store is not None:
@@ -406,7 +413,7 @@ class Receiver(Side[ReceiveRequest]):
     def _has_been_completed(self, fields: Mapping[str, Any]) -> None:
         if self._state is not Target.RECEIVING:
             return
-        file_server.set_folder_times(fields["folder_times"], self._folders())
+        file_server.set_folder_times(fields["folder_times"], self._folders(), self._pinned)
         self._checksums = fields["checksums"]
         self._maybe_received()
 
@@ -585,7 +592,7 @@ class Receiver(Side[ReceiveRequest]):
             self._stages.answer(POST_RESTORE, False)
             return
         try:
-            check_mounts(self._restore_request, self._manifest, pid, self._proc)
+            check_mounts(self._restore_request, self._manifest, pid, self._proc, self._pinned)
             for line in set_right(self._images, pid, seconds_of(self._manifest.created), self._proc):
                 self._report.log(line)
             stat = self._proc.stat(pid)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import
 from ansible_collections.fleet.criu.plugins.module_utils._own_folders import require_folders
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import open_place
 
 # Not imported here: see archive.py.
 RECEIVER = "ansible_collections.fleet.criu.plugins.module_utils._handoff.receiver"
@@ -81,7 +83,7 @@ def arm(request: ReceiveRequest, code: str, runner: Runner) -> tuple[int, str]:
     certificate = make_certificate(request.handoff, TARGET, runner)
     unit, unit_properties = _unit_for(request, runner)
     for path in request.folders.values():
-        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(open_place(path, makes=True))
     for entry in request.create:
         create(entry["path"], Creation.parse({name: value for name, value in entry.items() if name != "path"}))
     if request.claims:

@@ -10,9 +10,11 @@ import os
 import pwd
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_in, opened_parent
 
 DIRECTORY, FILE = "directory", "file"
 
@@ -47,15 +49,16 @@ class Creation:
 
 
 def create(path: str, creation: Creation) -> None:
-    """Make the path, unless something is there. Its folder must exist. Raises CriuError."""
+    """Make the path, unless something is there. Its folder must exist, and may be somebody else's. Raises CriuError."""
     try:
         owner, group = _user_id(creation.owner), _group_id(creation.group)
-        if creation.type == DIRECTORY:
-            os.mkdir(path, 0o700)
-        else:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        os.chown(path, owner, group)
-        os.chmod(path, int(creation.mode, 8))
+        with opened_parent(Path(path)) as folder:
+            made = (make_in if creation.type == DIRECTORY else _make_file)(folder, os.path.basename(path))
+            try:
+                os.fchown(made, owner, group)
+                os.fchmod(made, int(creation.mode, 8))
+            finally:
+                os.close(made)
     except FileExistsError:
         return
     except (OSError, KeyError) as error:
@@ -64,6 +67,11 @@ def create(path: str, creation: Creation) -> None:
             "Correct 'create' in the rule, or make it yourself.",
             {"path": path},
         ) from error
+
+
+def _make_file(parent: int, name: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o600, dir_fd=parent)
 
 
 def _user_id(name: str) -> int:

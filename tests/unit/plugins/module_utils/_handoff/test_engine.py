@@ -265,15 +265,15 @@ def test_the_target_knows_where_the_engine_has_them_once_it_waits(engines: Engin
     given: list[dict[str, str]] = []
     seen = pair.folder / "seen"
 
-    def set_folder_times(times: Any, folders: dict[str, str]) -> None:
+    def set_folder_times(times: Any, folders: dict[str, str], pinned: Any) -> None:
         given.append(folders)
         seen.write_text(json.dumps(given))
 
-    pair.ask(TARGET, folders={"k1": "/mnt/k1"})
+    pair.ask(TARGET, folders={"k1": str(pair.target.data)})
     pair.set(TARGET, receiver.file_server, "set_folder_times", set_folder_times)
     pair.run()
     assert json.loads(seen.read_text()) == [
-        {"k1": "/mnt/k1", "fake-root": "/target/redis/root", "fake-memory": "/target/redis/memory"}
+        {"k1": str(pair.target.data), "fake-root": "/target/redis/root", "fake-memory": "/target/redis/memory"}
     ]
 
 

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -27,8 +28,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff import files a
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.file_server import serve, set_folder_times
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrusted
 from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeRunner
 
 IS_ROOT = os.getuid() == 0
@@ -112,6 +115,7 @@ class Pair:
         self.streams: list[SocketStream] = []
         self.serving: list[threading.Thread] = []
         self.refused: list[CriuError] = []
+        self.pinned: Pinned | None = None
         self.sender = Sender(folder / "source", self.connect, self.runner)
 
     def connect(self, module: str) -> SocketStream:
@@ -124,7 +128,7 @@ class Pair:
 
     def serve(self, stream: SocketStream, module: str) -> None:
         try:
-            serve(stream, module, self.modules, self.folder / "target")
+            serve(stream, module, self.modules, self.folder / "target", pinned=self.pinned)
         except CriuError as error:
             self.refused.append(error)
         finally:
@@ -133,7 +137,7 @@ class Pair:
     def last(self, copies: list[Copy]) -> list[dict[str, Any]]:
         """The last pass, with what the target does after it."""
         copied = self.sender.copy(copies, live=False)
-        set_folder_times(self.sender.folder_times, self.modules)
+        set_folder_times(self.sender.folder_times, self.modules, self.pinned)
         return copied
 
     def listed(self) -> bool:
@@ -848,9 +852,50 @@ def test_a_module_that_is_not_planned_is_not_served(tmp_path: Path, module: str)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_path_that_would_be_a_line_of_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CriuError, match="cannot be told"):
-        serve(NoStream(), "m", {"m": "/srv\nuse chroot = no"}, tmp_path / "run")
+@needs_rsync
+def test_a_path_that_would_be_a_line_of_configuration_is_a_path_like_others(
+    pair: Pair, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "copy\nuse chroot = no").mkdir()
+    (source / "file").touch()
+    pair.modules["m"] = str(tmp_path / "copy\nuse chroot = no")
+    pair.last([Copy(str(source), "m")])
+    assert os.listdir(tmp_path / "copy\nuse chroot = no") == ["file"]
+
+
+@needs_rsync
+def test_who_puts_a_symlink_in_the_place_of_a_folder_has_nothing_of_it(
+    pair: Pair, source: Path, tmp_path: Path
+) -> None:
+    home, victim = tmp_path / "home", tmp_path / "victim"
+    (home / "data").mkdir(parents=True)
+    home.chmod(0o777)
+    victim.mkdir()
+    (victim / "precious").touch()
+    (source / "file").touch()
+    pair.modules["m"] = str(home / "data")
+    pair.sender.copy([Copy(str(source), "m")], live=True)
+    (home / "data").rename(home / "aside")
+    (home / "data").symlink_to(victim)
+    before = victim.stat().st_mtime_ns
+    with pytest.raises(CriuError):
+        pair.last([Copy(str(source), "m")])
+    with pytest.raises(Untrusted):
+        file_server.set_folder_times({"m": 1}, pair.modules)
+    assert os.listdir(victim) == ["precious"]
+    pinned = Pinned()
+    (home / "data").unlink()
+    (home / "aside").rename(home / "data")
+    pinned.add([str(home / "data")])
+    (home / "data").rename(home / "aside")
+    (home / "data").symlink_to(victim)
+    (source / "second").touch()
+    pair.pinned = pinned
+    pair.last([Copy(str(source), "m")])
+    file_server.set_folder_times({"m": 1}, pair.modules, pinned)
+    assert sorted(os.listdir(home / "aside")) == ["file", "second"]
+    assert (home / "aside").stat().st_mtime_ns == 1
+    assert (os.listdir(victim), victim.stat().st_mtime_ns) == (["precious"], before)
 
 
 @needs_rsync
@@ -861,21 +906,23 @@ def test_the_configuration_is_for_its_owner_and_has_one_module(pair: Pair, sourc
     assert configuration.stat().st_mode & 0o777 == 0o600
     lines = configuration.read_text().splitlines()
     assert [line for line in lines if line.startswith("[")] == ["[m]"]
-    assert lines[-1] == f"path = {tmp_path}/copy/"
+    assert re.fullmatch("path = /proc/self/fd/[0-9]+/", lines[-1])
     assert {"munge symlinks = no", "read only = no", "write only = yes", "list = no"} < set(lines)
     assert not IS_ROOT or "use chroot = yes" in lines
 
 
+# The second is in the environment of rsync in any case, and rsync itself sets the third.
 @needs_rsync
+@pytest.mark.parametrize("name", ["%ELSEWHERE%", "%LC_ALL%", "%RSYNC_MODULE_NAME%"])
 def test_a_variable_in_a_path_is_none(
-    pair: Pair, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: Pair, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("ELSEWHERE", "copy")
-    (tmp_path / "%ELSEWHERE%").mkdir()
     (source / "file").touch()
-    pair.modules["m"] = str(tmp_path / "%ELSEWHERE%")
+    (tmp_path / name).mkdir()
+    pair.modules["m"] = str(tmp_path / name)
     pair.last([Copy(str(source), "m")])
-    assert os.listdir(tmp_path / "%ELSEWHERE%") == ["file"]
+    assert os.listdir(tmp_path / name) == ["file"]
 
 
 @needs_rsync

@@ -26,6 +26,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import N
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Outcome, Source, Step, Target
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.pair import (
     CGROUP_OPTION,
     CHILD,
@@ -398,9 +399,10 @@ def with_copies(pair: Pair, fails: bool = False) -> Path:
     pair.ask(TARGET, folders={"k1": str(pair.target.data)})
     pair.set(SOURCE, sender.files, "Sender", Copies(book, fails))
 
-    def serve(stream: Any, module: str, modules: Any, folder: Path) -> None:
+    def serve(stream: Any, module: str, modules: Any, folder: Path, pinned: Pinned) -> None:
         with served.open("a") as log:
             log.write(f"{module} {modules[module]} {folder.parent == pair.target.runtime}\n")
+        assert pinned.is_at(modules[module], str(pair.target.data))
 
     pair.set(TARGET, receiver.file_server, "serve", serve)
     return book

@@ -87,3 +87,46 @@ def test_a_missing_path_is_no_gap_if_it_may_be_made(tmp_path: Path) -> None:
 def test_a_copy_makes_what_it_needs_itself(tmp_path: Path) -> None:
     assert gaps(tmp_path / "made", "directory", "sync") == []
     assert gaps(tmp_path / "no" / "made", "directory", "sync") == ["missing_parent"]
+
+
+@pytest.mark.parametrize("type_", ["directory", "file"])
+def test_nothing_is_made_where_a_symlink_of_others_leads(tmp_path: Path, type_: str) -> None:
+    home, victim = tmp_path / "home", tmp_path / "victim"
+    home.mkdir()
+    home.chmod(0o777)
+    victim.mkdir()
+    (home / "link").symlink_to(victim)
+    with pytest.raises(CriuError, match="it is a symlink"):
+        create(str(home / "link" / "made"), Creation(type_, "0777", str(os.geteuid()), str(os.getegid())))
+    assert os.listdir(victim) == []
+
+
+def test_whoever_renames_meanwhile_gets_no_mode_of_another_folder_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, victim = tmp_path / "home", tmp_path / "victim"
+    home.mkdir()
+    home.chmod(0o777)
+    victim.mkdir(mode=0o750)
+    (victim / "file").touch()
+    mkdir = os.mkdir
+
+    def replaced(name: str, mode: int, dir_fd: int) -> None:
+        mkdir(name, mode, dir_fd=dir_fd)
+        (home / "made").rmdir()
+        replacement(home / "made")
+
+    def link(path: Path) -> None:
+        path.symlink_to(victim)
+
+    def other(path: Path) -> None:
+        victim.rename(path)
+
+    monkeypatch.setattr(os, "mkdir", replaced)
+    for replacement in (link, other):
+        with pytest.raises(CriuError, match="cannot be made here"):
+            create(str(home / "made"), Creation("directory", "0777", str(os.geteuid()), str(os.getegid())))
+        if replacement is link:
+            (home / "made").unlink()
+            assert victim.stat().st_mode & 0o777 == 0o750
+    assert (home / "made").stat().st_mode & 0o777 == 0o750
