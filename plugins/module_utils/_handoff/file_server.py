@@ -52,10 +52,14 @@ def serve(
     `timeout` seconds; what a failure means the source decides, which hears of it from its own rsync, and which may also
     leave a stream that it has prepared.
     """
-    ours, theirs = socket.socketpair()
-    with _kept(pinned) as kept, ours, tempfile.TemporaryFile() as errors:
+    with _kept(pinned) as kept:
         place = kept.folder(path_of(module, modules))
-        configuration = _configuration_file(module, place, folder)
+        _serve(stream, _configuration_file(module, place, folder), place, modules[module], timeout)
+
+
+def _serve(stream: Stream, configuration: Path, place: int, path: str, timeout: float) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, tempfile.TemporaryFile() as errors:
         with theirs:
             daemon = _start_daemon(configuration, place, theirs, errors.fileno())
         try:
@@ -67,9 +71,9 @@ def serve(
             errors.seek(0)
             said = " | ".join(os.fsdecode(errors.read()).strip().splitlines()[-4:])
             raise CommandFailed(
-                f"rsync into {modules[module]} ended with exit status {daemon.returncode}: {said}",
+                f"rsync into {path} ended with exit status {daemon.returncode}: {said}",
                 "Look at what the source says.",
-                {"path": modules[module], "rc": daemon.returncode},
+                {"path": path, "rc": daemon.returncode},
             )
 
 
