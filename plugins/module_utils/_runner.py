@@ -32,7 +32,7 @@ class Command:
     `bind_root` is a folder that must be a mount point while the command runs (CRIU asks this of `--root`). It is bound
     onto itself in a mount namespace that ends with the command, so that nothing is left behind on the host, even if
     the command is killed. That namespace is a slave of the host's: a slave mount can still find its master.
-    `root_options` is for `set_root_options`, if that is to be done.
+    `root_options` is for `set_root_options`, if that is to be done. `descriptors` are those that the command inherits.
     """
 
     argv: Sequence[str]
@@ -40,6 +40,7 @@ class Command:
     bind_root: str | None = None
     root_options: Sequence[str] | None = None
     timeout: float | None = None
+    descriptors: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class SubprocessRunner:
                 cwd="/",
                 env={**os.environ, "LC_ALL": "C", **command.environment},
                 start_new_session=True,
+                pass_fds=command.descriptors,
                 preexec_fn=None if self._is_prepared else _preparation(command.bind_root, command.root_options),  # noqa: PLW1509
             )
         except (OSError, subprocess.SubprocessError) as error:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -28,6 +29,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.trees import (
     look,
     mounted_below,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
@@ -37,12 +39,14 @@ _MOST_CHARACTERS = 1_000_000
 
 
 class Arrivals:
-    """The copies of one handoff."""
+    """The copies of one handoff. `pinned` has the folders open that they go to."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, pinned: Pinned) -> None:
         self._runner = runner
+        self._pinned = pinned
         self._ended: dict[int, CriuError | None] = {}
         self._asked: dict[tuple[str, str], str] = {}
+        self._places: dict[tuple[str, str], str] = {}
         self._noted: dict[tuple[str, str], Tree] = {}
 
     def compare(self, module: str, file_name: str, copy: str, modules: Mapping[str, str]) -> Differing:
@@ -52,11 +56,15 @@ class Arrivals:
         """
         path = self._asked[module, file_name] = _path(module, file_name, modules)
         rsync = version(self._runner)
-        if not os.path.lexists(path):
+        place = self._pinned.place(modules[module], file_name)
+        if not os.path.lexists(place):
             return Differing(rsync=rsync)
-        tree = _look(path, bool(file_name), ())
+        if file_name and stat.S_ISDIR(os.lstat(place).st_mode):
+            raise CriuError(f"{path} is a folder here, and is to be a file.", "Remove it, or correct the mount rules.")
+        self._places[module, file_name] = place
+        tree = _look(place, bool(file_name), ())
         same = Records().read(path)
-        is_known = bool(copy) and same.copy == copy and has_change_times(path, Proc().mountinfo("self"))
+        is_known = bool(copy) and same.copy == copy and has_change_times(place, Proc().mountinfo("self"))
         if is_known:
             names = [name for name, entry in tree.items() if is_file(entry) and same.files.get(name) != entry]
             if _fits(names):
@@ -87,9 +95,9 @@ class Arrivals:
         # A page that is dirty already could be changed later without a new change time.
         os.sync()
         mountinfo = Proc().mountinfo("self")
-        for (module, file_name), path in self._asked.items():
-            if has_change_times(path, mountinfo):
-                tree = _look(path, bool(file_name), mounted_below(path, mountinfo))
+        for (module, file_name), place in self._places.items():
+            if has_change_times(place, mountinfo):
+                tree = _look(place, bool(file_name), mounted_below(place, mountinfo))
                 files = {name: entry for name, entry in tree.items() if is_file(entry) and is_older(entry, began)}
                 self._noted[module, file_name] = files
 
@@ -109,10 +117,7 @@ def _path(module: str, file_name: str, modules: Mapping[str, str]) -> str:
         return folder
     if "/" in file_name or file_name in (".", ".."):
         raise CriuError(f"The source asks for the file {file_name!r}, which is the name of none.")
-    path = str(Path(folder) / file_name)
-    if os.path.isdir(path):
-        raise CriuError(f"{path} is a folder here, and is to be a file.", "Remove it, or correct the mount rules.")
-    return path
+    return str(Path(folder) / file_name)
 
 
 def _look(path: str, is_one_file: bool, left_out: Sequence[str]) -> Tree:

@@ -173,8 +173,8 @@ class Sender:
     def _copy_live(self, copy: Copy, bandwidth: int | None) -> int:
         self._snapshots.pop(copy, None)
         mountinfo = Proc().mountinfo("self")
-        left_out = mounted_below(copy.path, mountinfo)
-        can_be_noted = has_change_times(copy.path, mountinfo)
+        left_out = mounted_below(copy.source, mountinfo)
+        can_be_noted = has_change_times(copy.source, mountinfo)
         same = Records().read(copy.path) if can_be_noted else SameFiles()
         differing = self._compare(copy, same.copy)
         self._hear_words(differing.rsync)
@@ -260,7 +260,7 @@ class Sender:
 
     def _take(self, copy: Copy, mountinfo: str) -> _LastPass:
         last_pass = self._prepared.pop(copy, None)
-        if last_pass is not None and last_pass.left_out != mounted_below(copy.path, mountinfo):
+        if last_pass is not None and last_pass.left_out != mounted_below(copy.source, mountinfo):
             last_pass.close()
             last_pass = None
         if last_pass is None:
@@ -269,7 +269,7 @@ class Sender:
         return last_pass
 
     def _start(self, copy: Copy, mountinfo: str) -> _LastPass:
-        left_out = mounted_below(copy.path, mountinfo)
+        left_out = mounted_below(copy.source, mountinfo)
         snapshot = self._snapshots.get(copy)
         if snapshot is None or snapshot.left_out != left_out:
             return self._start_whole(copy, mountinfo)
@@ -278,10 +278,10 @@ class Sender:
         names = self._rsync(copy, options_for_named(), waits_for_names=True)
         # rsync takes the names in a listed folder too; for the root alone they are left out.
         root = self._rsync(copy, [*options_for_named(), "--exclude=/*"], waits_for_names=True)
-        return _ListedPass(copy.path, snapshot, names, root)
+        return _ListedPass(copy.source, snapshot, names, root)
 
     def _start_whole(self, copy: Copy, mountinfo: str) -> _LastPass:
-        left_out = mounted_below(copy.path, mountinfo)
+        left_out = mounted_below(copy.source, mountinfo)
         return _WholePass(left_out, self._rsync(copy, [*options_for_all(copy, left_out), "--checksum"]))
 
     def _rsync(self, copy: Copy, options: Sequence[str], waits_for_names: bool = False) -> Rsync:
@@ -338,7 +338,7 @@ class _FilePass:
 
     def finish(self) -> Completed | None:
         try:
-            now = look(self._copy.path, True, ())
+            now = look(self._copy.source, True, ())
         except OSError:
             now = {}  # rsync says what is wrong with it
         if now == self._snapshot.entries:
@@ -395,7 +395,7 @@ class _ListedPass:
 
 def _look(copy: Copy, left_out: Sequence[str]) -> dict[str, Entry]:
     try:
-        return look(copy.path, copy.file_name is not None, left_out)
+        return look(copy.source, copy.file_name is not None, left_out)
     except OSError as error:
         raise CriuError(f"{copy.path} cannot be read: {error}.", "Look at what is there.") from error
 

@@ -155,7 +155,7 @@ class Receiver(Side[ReceiveRequest]):
         self._identity: Identity | None = None
         self._noted: Noted | None = None
         self._put_back: list[str] = []
-        self._arrivals = Arrivals(runner)
+        self._arrivals = Arrivals(runner, self._pinned)
         self._copy_name = ""
         self._waits_for_copies: tuple[Sequence[int], bool, Callable[[], None]] | None = None
         self._is_gone = False

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterator, Protocol, Sequence
 
@@ -112,6 +112,15 @@ class Copy:
     path: str
     module: str
     file_name: str | None = None
+    # Of the folder, or of that which the file is in, if it is open.
+    descriptor: int | None = field(default=None, compare=False)
+
+    @property
+    def source(self) -> str:
+        """Where this process, and those that inherit the descriptor, find what is at the path."""
+        if self.descriptor is None:
+            return self.path
+        return f"/proc/self/fd/{self.descriptor}/{os.path.basename(self.path) if self.file_name is not None else ''}"
 
 
 class Sockets:
@@ -167,6 +176,7 @@ class Rsync:
         argv = ["rsync", *options, f"--rsh={sockets.remote_shell(self._path)}"]
         argv += [f"--files-from={self._names_path}"] if waits_for_names else []
         argv += ["--", *_source_and_destination(copy)]
+        self._inherited = [] if copy.descriptor is None else [copy.descriptor]
         try:
             self._start(argv, waits_for_names)
         except BaseException:
@@ -230,7 +240,7 @@ class Rsync:
 
     def _run(self, argv: Sequence[str]) -> None:
         try:
-            self._completed = self._runner(Command(argv))
+            self._completed = self._runner(Command(argv, descriptors=self._inherited))
         except CriuError as error:
             self._completed = error
         finally:
@@ -341,7 +351,7 @@ def _options() -> list[str]:
 
 
 def _source_and_destination(copy: Copy) -> list[str]:
-    source = copy.path.rstrip("/") + "/" if copy.file_name is None else copy.path
+    source = copy.source.rstrip("/") + "/" if copy.file_name is None else copy.source
     return [source, f"handoff::{copy.module}/{copy.file_name or ''}"]
 
 

@@ -65,6 +65,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.same_files imp
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.side import Side, carry_out
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Action, Event, Source, Step
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, memory_bytes, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Command,
@@ -112,6 +113,7 @@ class Sender(Side[SendRequest]):
 
     def __init__(self, request: SendRequest, folder: Path, report: Report, runner: Runner, proc: Proc) -> None:
         super().__init__(request, folder, report, runner, proc, Source.LIVE, SOURCE_TABLE)
+        self._pinned = Pinned()
         self._target_timings: Mapping[str, Any] = {}
         self._copies: list[dict[str, Any]] = []
         self._images: Channel | None = None
@@ -361,7 +363,7 @@ class Sender(Side[SendRequest]):
             }
             self._ask(Message("prepare", prepare))
         self._run_hooks("connected")
-        self._to_copy = [Copy(entry["path"], entry["folder"], entry.get("file_name")) for entry in request.copies]
+        self._to_copy = [self._opened_copy(entry) for entry in request.copies]
         self._contents = Contents().generations(request.workload)
         Contents().claim([copy.path for copy in self._to_copy], request.workload)
         self._files = files.Sender(self._folder, self._connect_for_copy, self._runner, self._compare)
@@ -393,6 +395,11 @@ class Sender(Side[SendRequest]):
             self._make_image_folder()
         # Whatever stands against it is to be said before the freeze.
         self._command = self._dump_command()
+
+    def _opened_copy(self, entry: Mapping[str, Any]) -> Copy:
+        path, file_name = entry["path"], entry.get("file_name")
+        folder = path if file_name is None else os.path.dirname(path)
+        return Copy(path, entry["folder"], file_name, self._pinned.folder(folder))
 
     def _make_image_folder(self) -> None:
         if self._has_made_images:

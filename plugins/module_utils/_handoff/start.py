@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError

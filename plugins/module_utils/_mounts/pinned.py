@@ -35,6 +35,10 @@ class Pinned:
             raise CriuError(f"{path} is no folder.", "Plan again with mount_map for this host.", {"path": path})
         return descriptor
 
+    def place(self, folder: str, name: str = "") -> str:
+        """Where a folder, or what has this name in it, is found by this process and those that inherit the folder."""
+        return f"/proc/self/fd/{self.folder(folder)}/{name}"
+
     def is_at(self, path: str, other: str) -> bool:
         """Whether what was opened at `path` is what is at the path `other` now; False if one of them is nowhere."""
         try:

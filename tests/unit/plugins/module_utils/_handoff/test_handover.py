@@ -395,7 +395,7 @@ class Copies:
 
 def with_copies(pair: Pair, fails: bool = False) -> Path:
     book, served = pair.folder / "book", pair.folder / "served"
-    pair.ask(SOURCE, copies=[{"path": "/srv/data", "folder": "k1"}], bandwidth_limit=50_000_000)
+    pair.ask(SOURCE, copies=[{"path": str(pair.source.data), "folder": "k1"}], bandwidth_limit=50_000_000)
     pair.ask(TARGET, folders={"k1": str(pair.target.data)})
     pair.set(SOURCE, sender.files, "Sender", Copies(book, fails))
 
@@ -490,7 +490,7 @@ def test_each_copy_that_the_source_counts_must_have_ended_well_at_the_target(
     with_copies(pair)
     served = pair.folder / "served"
 
-    def serve(stream: Any, module: str, modules: Any, folder: Path) -> None:
+    def serve(stream: Any, module: str, modules: Any, folder: Path, pinned: Pinned) -> None:
         number = int(folder.name.rpartition(".")[2])
         with served.open("a") as log:
             log.write(f"{number}\n")
@@ -524,7 +524,7 @@ def test_each_copy_that_the_source_counts_must_have_ended_well_at_the_target(
 def test_what_goes_wrong_at_the_target_is_told_beside_what_rsync_says_here(pair: Pair) -> None:
     with_copies(pair)
 
-    def serve(stream: Any, module: str, modules: Any, folder: Path) -> None:
+    def serve(stream: Any, module: str, modules: Any, folder: Path, pinned: Pinned) -> None:
         raise CommandFailed("rsync there ended: Read-only file system.", "Look.", {"rc": 23})
 
     def copy(wanted: Sequence[Copy], live: bool, bandwidth: int | None = None) -> list[dict[str, Any]]:

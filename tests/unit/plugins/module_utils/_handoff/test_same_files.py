@@ -20,6 +20,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.arrivals impor
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.files import Sender
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import Copy
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.same_files import Differing, Records, SameFiles
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff import test_files
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.test_files import (
@@ -74,7 +75,7 @@ class Hosts:
         name = f"copy{self.count}"
         modules = {"m": str(other.data), "f": str(other.file.parent)}
         pair = Pair(self._folder / f"run{self.count}", modules)
-        came = Arrivals(PlainRunner())
+        came = Arrivals(PlainRunner(), Pinned())
         self.asked.clear()
 
         def compare(copy: Copy, before: str) -> Differing:
@@ -273,7 +274,7 @@ def test_folders_that_changed_places_are_not_taken_for_each_other(hosts: Hosts) 
         hosts.on(hosts.b)
         Records().write(str(folder), SameFiles(same_files.name_of(copy, module, None), {}))
     modules = {"x": str(hosts.b.folder / "m"), "y": str(hosts.b.folder / "n")}
-    came = Arrivals(PlainRunner())
+    came = Arrivals(PlainRunner(), Pinned())
     assert came.compare("x", "", "copy9/m/", modules).is_known
     assert not came.compare("y", "", "copy9/m/", modules).is_known
 
@@ -467,7 +468,7 @@ def test_a_folder_in_the_place_of_a_file_is_told_while_the_workload_runs(hosts: 
 @pytest.mark.parametrize("name", ["..", "a/b", "."])
 def test_a_file_that_is_none_is_not_looked_for(tmp_path: Path, name: str) -> None:
     with pytest.raises(CriuError, match="the name of none"):
-        Arrivals(PlainRunner()).compare("m", name, "", {"m": str(tmp_path)})
+        Arrivals(PlainRunner(), Pinned()).compare("m", name, "", {"m": str(tmp_path)})
 
 
 # The record
