@@ -56,12 +56,11 @@ class Arrivals:
         """
         path = self._asked[module, file_name] = _path(module, file_name, modules)
         rsync = version(self._runner)
-        place = self._pinned.place(modules[module], file_name)
+        place = self._places[module, file_name] = self._pinned.place(modules[module], file_name)
         if not os.path.lexists(place):
             return Differing(rsync=rsync)
         if file_name and stat.S_ISDIR(os.lstat(place).st_mode):
             raise CriuError(f"{path} is a folder here, and is to be a file.", "Remove it, or correct the mount rules.")
-        self._places[module, file_name] = place
         tree = _look(place, bool(file_name), ())
         same = Records().read(path)
         is_known = bool(copy) and same.copy == copy and has_change_times(place, Proc().mountinfo("self"))
