@@ -243,21 +243,21 @@ def test_what_only_the_engine_keeps_is_copied_too_and_what_is_late_when_it_is_fr
 ) -> None:
     pair = engines.pair
     monkeypatch.setattr(FakeEngine, "has_copies", True)
-    book = pair.folder / "copies"
-    pair.ask(SOURCE, copies=[{"path": "/srv/data", "folder": "k1"}])
+    book, data = pair.folder / "copies", str(pair.source.data)
+    pair.ask(SOURCE, copies=[{"path": data, "folder": "k1"}])
     pair.set(SOURCE, sender.files, "Sender", Copies(book))
     pair.run()
     assert pair.lives() == MOVED, logs(pair)
     assert book.read_text().splitlines() == [
-        "live k1=/srv/data",
-        "catch up k1=/srv/data",
+        f"live k1={data}",
+        f"catch up k1={data}",
         "live fake-root=/source/root",
         "catch up fake-root=/source/root",
-        "prepare k1=/srv/data fake-root=/source/root fake-memory=/source/memory",
-        "last k1=/srv/data fake-root=/source/root fake-memory=/source/memory",
+        f"prepare k1={data} fake-root=/source/root fake-memory=/source/memory",
+        f"last k1={data} fake-root=/source/root fake-memory=/source/memory",
     ]
     record = Contents(pair.source.here / "lib" / "contents.json")
-    assert all(record.belongs_to(path, "redis") for path in ("/srv/data", "/source/root", "/source/memory"))
+    assert all(record.belongs_to(path, "redis") for path in (data, "/source/root", "/source/memory"))
 
 
 def test_the_target_knows_where_the_engine_has_them_once_it_waits(engines: Engines) -> None:
