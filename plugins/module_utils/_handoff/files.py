@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Callable, Protocol, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.file_flags import require_plain
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import (
     IDLE_SECONDS,
     VANISHED,
@@ -183,6 +184,7 @@ class Sender:
         # A page that is dirty already could be changed later without a new change time.
         os.sync()
         before = _look(copy, left_out)
+        require_plain(copy.path, before)
         anew = _to_be_written_anew(before, same, differing)
         how = _how_to_compare(copy, differing, anew)
         completed = self._run_live(copy, [*options_for_all(copy, left_out), *how, *limit])

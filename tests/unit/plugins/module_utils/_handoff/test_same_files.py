@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any, Callable
@@ -454,6 +455,60 @@ def test_what_may_not_be_written_at_the_target_is_told_while_the_workload_runs(h
             hosts.move(hosts.a, hosts.b)
     finally:
         subprocess.run(["chattr", f"-{flag}", str(hosts.b.data / "file")], check=True)
+
+
+@needs_rsync
+@needs_root
+@pytest.mark.parametrize("flag", ["i", "a"])
+def test_what_is_immutable_at_the_source_keeps_it_from_moving(hosts: Hosts, flag: str) -> None:
+    (hosts.a.data / "sub").mkdir()
+    path = hosts.a.data / "sub" / "file"
+    path.write_text("new")
+    done = subprocess.run(["chattr", f"+{flag}", str(path)], check=False, capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("this file system has no such flags")
+    try:
+        with pytest.raises(CriuError, match=r"1 of the files to be copied are immutable .*/sub/file"):
+            hosts.move(hosts.a, hosts.b)
+    finally:
+        subprocess.run(["chattr", f"-{flag}", str(path)], check=True)
+    assert os.listdir(hosts.b.data) == []
+    hosts.move(hosts.a, hosts.b)
+
+
+@needs_rsync
+@needs_root
+def test_everything_that_a_program_may_notice_comes_over(hosts: Hosts) -> None:
+    data = hosts.a.data
+    (data / "sparse").touch()
+    with (data / "sparse").open("r+b") as stream:
+        stream.truncate(8 << 20)
+        stream.seek(4 << 20)
+        stream.write(b"x")
+    os.mkfifo(data / "fifo")
+    os.mknod(data / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    (data / "setuid").write_text("x")
+    os.chown(data / "setuid", 33, 33)
+    (data / "setuid").chmod(0o6755)
+    attributes = {"user.a": b"\0b", "security.capability": bytes.fromhex("0100000200040000000000000000000000000000")}
+    for name, value in attributes.items():
+        os.setxattr(data / "setuid", name, value)
+    os.link(data / "setuid", data / "link")
+    os.utime(data / "sparse", ns=(1, 1_700_000_000_987_654_321))
+    acl = (
+        subprocess.run(["setfacl", "-m", "u:33:r", str(data / "sparse")], check=False)
+        if shutil.which("setfacl")
+        else None
+    )
+    hosts.move(hosts.a, hosts.b, lambda: change_behind_its_times(data / "sparse", "y" * (8 << 20)))
+    assert contents(data) == contents(hosts.b.data)
+    assert acl is None or os.getxattr(hosts.b.data / "sparse", "system.posix_acl_access")
+    assert (hosts.b.data / "null").stat().st_rdev == os.makedev(1, 3)
+    (data / "sparse").write_bytes(b"")
+    with (data / "sparse").open("r+b") as stream:
+        stream.truncate(8 << 20)
+    hosts.move(hosts.a, hosts.b)
+    assert (hosts.b.data / "sparse").stat().st_blocks < 100
 
 
 @needs_rsync
