@@ -37,7 +37,7 @@ ATTACKS = {
     "locks": {"tried": 500},
     "swap": {"swapped": 500},
     "pid_files": {"written": 3, "linked": 50},
-    "flood": {"connected": 300, "most at a time": 50},
+    "flood": {"connected": 150, "most at a time": 20},
     "files": {"tried": 1000},
     "processes": {"tried": 1000},
     "sockets": {"sockets known": 1},
