@@ -25,6 +25,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
     Plan,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import ROOT
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import who_may_alter
+
+OTHERS_MAY_ALTER = "others_may_alter"
 
 
 def check_plan(
@@ -40,6 +43,7 @@ def check_plan(
     """
     gaps = [_check_path(entry) or _check_contents(entry, may_replace, newer) for entry in plan.entries]
     gaps.extend(_check_mountpoint(mount, mounts, plan.entries) for mount in mounts)
+    gaps.extend(_check_others(entry) for entry in plan.entries if entry.device is None)
     return [gap for gap in gaps if gap is not None]
 
 
@@ -135,6 +139,19 @@ def _newer_contents(entry: Entry, why: str) -> Gap:
         f"{entry.path} is to be filled by a copy, but {why}",
         "Find out which contents are the right ones. If they are those of the source, let these be replaced "
         "(replace_contents: true), or empty the path.",
+    )
+
+
+def _check_others(entry: Entry) -> Gap | None:
+    found = who_may_alter(entry.path)
+    if found is None:
+        return None
+    return Gap(
+        OTHERS_MAY_ALTER,
+        entry.mount.mountpoint,
+        f"others than root may put something else in the place of {entry.path}: it is below {found}; what is there "
+        "when the move begins is used, whatever they do then",
+        "Choose a path whose parents only root may write, if these users are not to be trusted.",
     )
 
 

@@ -46,6 +46,7 @@ SEVERITIES: Mapping[str, str] = {
     SHARING_GROUP_SPLIT: ERROR,
     SUPERBLOCK_SPLIT: WARNING,
     "foreign_contents": ERROR,
+    "others_may_alter": WARNING,
 }
 
 _FLAGS = ("nosuid", "nodev", "noexec")

@@ -12,6 +12,7 @@ from typing import Callable
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import check_plan, path_type
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.hazards import with_severities
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import Entry, Gap, Mount, Plan
 
 KINDS = {"/": "root"}
@@ -284,3 +285,20 @@ def test_all_gaps_are_reported_at_once(target: Target, data: Path) -> None:
         ("missing_mountpoint", "/b"),
         ("missing_mountpoint", "/c"),
     ]
+
+
+@pytest.mark.parametrize("data_kind", ["present", "sync"])
+def test_a_path_below_a_folder_that_others_may_write_is_told(target: Target, tmp_path: Path, data_kind: str) -> None:
+    home = tmp_path / "home"
+    (home / "data").mkdir(parents=True)
+    (target.root / "data").mkdir()
+    target.map("/data", home / "data", data=data_kind)
+    assert target.codes() == []
+    home.chmod(0o1777)
+    (gap,) = target.gaps()
+    assert (gap.code, gap.mountpoint) == ("others_may_alter", "/data")
+    assert f"it is below {home}, which may be written by others than root (mode 1777" in gap.reason
+    assert [found.severity for found in with_severities([gap], {})] == ["warning"]
+    home.chmod(0o755)
+    (home / "data").chmod(0o777)  # what its own user does in it is the workload's affair
+    assert target.codes() == []
