@@ -134,6 +134,10 @@ class Podman(Engine):
         ]
         network = row["HostConfig"]["NetworkMode"]
         for is_so, reason in (
+            (
+                bool(bound_devices(_specification(container))),
+                "it has a user namespace (--userns, --uidmap), with which podman's restore fails. Start it without",
+            ),
             (bool(row.get("Pod")), "it is part of a pod. Move what is in the pod as single containers"),
             (bool(row.get("Dependencies")), "it depends on other containers. Start it without"),
             (row["Config"]["Tty"], "it has a terminal, whose other end would be lost. Start it without --tty"),

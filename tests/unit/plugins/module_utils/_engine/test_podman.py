@@ -235,6 +235,13 @@ def test_criu_is_told_of_the_devices_in_a_user_namespace_if_the_runtime_does_not
 # What stands against it
 
 
+def test_a_user_namespace_cannot_be_moved(bench: Bench) -> None:
+    bench.specification = {**bench.specification, "linux": {"namespaces": [{"type": "user"}]}}
+    bench.write_specification()
+    (problem,) = bench.engine.problems(bench.web())
+    assert "user namespace" in problem
+
+
 def test_nothing_stands_against_a_container_that_runs_alone(bench: Bench) -> None:
     assert bench.engine.problems(bench.web()) == []
 
