@@ -445,8 +445,8 @@ def test_both_hosts_note_who_has_the_newest_contents(pair: Pair) -> None:
     expect_moved(pair)
     here = Contents(pair.source.here / "lib" / "contents.json")
     assert "never handed over" in (there.problem(str(pair.target.data), "redis", 9) or "")
-    assert here.problem("/srv/data", "redis", 1) is None
-    assert "newer than what would come" in (here.problem("/srv/data", "redis", 0) or "")
+    assert here.problem(str(pair.source.data), "redis", 1) is None
+    assert "newer than what would come" in (here.problem(str(pair.source.data), "redis", 0) or "")
 
 
 @pytest.mark.parametrize("replaces", [False, True])
@@ -475,9 +475,9 @@ def test_a_handoff_in_doubt_leaves_open_who_has_the_newest_contents_until_it_is_
     pair.cut(SOURCE, "run", after=False)
     pair.run()
     here = Contents(pair.source.here / "lib" / "contents.json")
-    assert "not known whether the handoff redis-1" in (here.problem("/srv/data", "redis") or "")
+    assert "not known whether the handoff redis-1" in (here.problem(str(pair.source.data), "redis") or "")
     pair.settle_both()
-    assert "never handed over" in (here.problem("/srv/data", "redis") or "")
+    assert "never handed over" in (here.problem(str(pair.source.data), "redis") or "")
 
 
 @pytest.mark.parametrize(
