@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compare the files of keeper.py, which has ended, with its journal of checksums: judge_files.py FOLDER FILE COUNT.
+"""Compare the files of rewriter.py, which has ended, with its journal of checksums: judge_files.py FOLDER FILE COUNT.
 
 Prints JSON: how many files were compared, how often each was written at least, the names of those that are not as the
-journal has them or have lost their time, and what keeper.py itself found. It may have been ended between a line of the
-journal and its write, so the write before counts as well.
+journal has them or have lost their time, and what rewriter.py itself found. It may have been ended between a line of
+the journal and its write, so the write before counts as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rewrite files all the time so that only their contents tell it: their sizes and times stay as they were.
 
-    keeper.py FOLDER FILE COUNT
+    rewriter.py FOLDER FILE COUNT
 
 In FOLDER are so many files, and FILE is one more. Each is read before it is written anew; one that is not as it was
 left is named in FOLDER/lost. Every other time a file is replaced instead of written into. FOLDER/journal gets a line
