@@ -175,7 +175,7 @@ def verify_files(images: Path, manifest: Manifest) -> None:
 def _is_as_told(path: Path, entry: Mapping[str, Any]) -> bool:
     try:
         with opened(path) as stream:
-            return os.fstat(stream.fileno()).st_size == entry["size"] and _has_digest(path, stream, entry)
+            return os.fstat(stream.fileno()).st_size == int(entry["size"]) and _has_digest(path, stream, entry)
     except UnfitFile:
         return False
 

@@ -138,6 +138,7 @@ class Receiver(Side[ReceiveRequest]):
         self._notifier = notifier
         self._images = Path(request.images)
         self._pinned = Pinned()
+        self._listener: Listener | None = None
         self._stream: Channel | None = None
         self._decompressor: Decompressor | None = None
         self._store: Store | None = None
@@ -230,6 +231,7 @@ class Receiver(Side[ReceiveRequest]):
         self._loop.set_deadline(self._request.arm_seconds)
         self._port = listener.port
         self._report.progress(phase="armed", port=listener.port, forced=True)
+        self._listener = listener
         self._accept(listener)
         while self._state not in _AT_REST:
             self._turn()
@@ -290,6 +292,8 @@ class Receiver(Side[ReceiveRequest]):
                 self._pinned.add(bound_paths(self._restore_request))
                 if self._standby is not None:
                     self._standby.wait(_STANDBY_SECONDS)
+                if self._listener is not None:
+                    self._listener.stop()  # whoever is not here by now has no business here, and costs time
                 self._timings.begin("receive")
                 self._control.send(Message("prepared"))
             elif message.kind == "complete":

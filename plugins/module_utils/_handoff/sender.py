@@ -122,6 +122,7 @@ class Sender(Side[SendRequest]):
         self._image_folder = self._log_folder = Path(request.images) if request.images else folder / "dump"
         self._compressor: Compressor | None = None
         self._files: files.Sender | None = None
+        self._spares: list[tuple[str, Numbered]] = []
         self._numbers = itertools.count(1)
         self._contents: Mapping[str, int] = {}
         self._copy_name = secrets.token_hex(16)
@@ -374,6 +375,8 @@ class Sender(Side[SendRequest]):
         if self._leaving is not None:
             self._prepare_engine(self._leaving)
         self._files.prepare(self._to_copy)
+        # The target closes its port before the freeze.
+        self._spares = [(copy.module, self._connect_for_copy(copy.module)) for copy in self._to_copy]
         if request.transport != SHARED:
             require(request.compression)
             self._images, _welcome = self._connect("images")
@@ -443,6 +446,13 @@ class Sender(Side[SendRequest]):
         return CriuError(f"{error.message} {self._request.target} says: {reason}", error.remedy, error.facts)
 
     def _connect_for_copy(self, folder: str) -> Numbered:
+        """A connection for one more copy into this folder: a spare one, or from before the freeze a new one."""
+        for spare in list(self._spares):
+            # Several copies may want one at the same time.
+            with contextlib.suppress(ValueError):
+                if spare[0] == folder:
+                    self._spares.remove(spare)
+                    return spare[1]
         number = next(self._numbers)
         return Numbered(self._connect("copy", folder, number)[0], number)
 
@@ -731,6 +741,8 @@ class Sender(Side[SendRequest]):
         if self._files is not None:
             self._files.close()
             self._conclude_copies(self._files)
+        for _folder, spare in self._spares:
+            spare.close()
         if self._noted is not None:
             self._put_back += put_back(self._noted, self._proc, self._runner)
         self._run_hooks("after_run" if self._state is Source.DONE else "rolled_back")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -425,6 +426,23 @@ def test_folders_are_synced_while_it_runs_and_once_more_while_it_does_not(pair: 
     assert (pair.folder / "served").read_text() == f"k1 {pair.target.data} True\n" * 2
     assert "files" in pair.source.result()["timings"]["source"]
     expect_moved(pair)
+
+
+IS_OPEN = """
+import os, socket, sys
+with socket.socket(socket.AF_INET) as connection:
+    sys.exit(connection.connect_ex(("127.0.0.1", int(os.environ["CRIU_HANDOFF_PORT"]))) == 0)
+"""
+
+
+def test_the_port_is_closed_in_the_freeze_and_what_may_be_needed_is_connected(pair: Pair) -> None:
+    # The last copy of this double takes a connection that nobody has announced to it.
+    with_copies(pair)
+    for side, moment in ((TARGET, "held"), (SOURCE, "held"), (SOURCE, "before_run")):
+        pair.hook(side, moment, sys.executable, "-S", "-c", IS_OPEN)
+    pair.run()
+    expect_moved(pair)
+    assert (pair.folder / "served").read_text().count("\n") == 2
 
 
 def test_without_the_last_changes_nothing_is_moved(pair: Pair) -> None:
