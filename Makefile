@@ -8,7 +8,7 @@ COLLECTIONS := .cache/collections/ansible_collections
 RUN := .cache/venv/bin/python tests/tools/run_stages.py
 
 # Variables of the targets below; `make help` shows what they do.
-export FUZZ_EXAMPLES KEEP MOLECULE_SCENARIOS PYTEST_ARGS PYTHON
+export FUZZ_EXAMPLES FUZZ_INPUTS KEEP MOLECULE_SCENARIOS PYTEST_ARGS PYTHON
 # Inside a git hook these would point the staged copy at this repository.
 unexport GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
 
@@ -41,7 +41,7 @@ molecule: setup collection ## scenarios on test hosts (MOLECULE_SCENARIOS="migra
 test: setup collection ## all of the above; the last line counts what passed and failed
 	@$(RUN) lint unit sanity units molecule
 
-fuzz: setup collection ## try the properties of mounts and rules on new inputs (FUZZ_EXAMPLES=100000)
+fuzz: setup collection ## try all readers of what others write, and properties (FUZZ_INPUTS=50000 FUZZ_EXAMPLES=100000)
 	@.cache/venv/bin/python tests/tools/fuzz.py
 
 bench-mounts: setup collection ## time parse and verdict of up to 100,000 mounts beside findmnt

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -100,9 +101,20 @@ def parse_json(text: bytes) -> Any:
     if sum(map(text.count, _VALUE_MARKS)) > _MOST_VALUES:
         raise ValueError(f"it has more than {_MOST_VALUES} values")
     try:
-        return json.loads(text.decode("utf-8"), parse_int=_short)
+        return json.loads(text.decode("utf-8"), parse_int=_short, parse_float=_finite, parse_constant=_none)
     except RecursionError:
         raise ValueError("its values lie too deep in each other") from None
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _none(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
 
 
 def _short(digits: str) -> int:

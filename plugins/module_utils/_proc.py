@@ -115,7 +115,7 @@ class Proc:
         groups = {}
         # Users name their groups and threads, also with what Python takes for the end of a line.
         for line in self._read(pid, "cgroup", "surrogateescape").split("\n")[:-1]:
-            _number, controllers, path = line.split(":", 2)
+            _number, controllers, path = [*line.split(":", 2), "", ""][:3]
             groups[controllers] = path
         return groups
 

@@ -15,6 +15,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.image_file import
     DESCRIPTORS,
     FILES,
     NAMESPACE_IDS,
+    each_record,
     read_record_if_any,
     read_records,
 )
@@ -68,7 +69,7 @@ def descriptors_of(images: Path, pid: int) -> dict[int, int]:
         return {}
     return {
         record.number(4, "fd"): record.number(1, "id")
-        for record in read_records(path, DESCRIPTORS)
+        for record in each_record(path, DESCRIPTORS)
         if record.number(_TYPE_OF_DESCRIPTOR, "type") == _TIMER
     }
 

@@ -292,7 +292,36 @@ def _read_configuration(bundle: str) -> dict[str, Any]:
         value = read_json(Path(bundle) / CONFIGURATION)
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return value if _is_configuration(value) else {}
+
+
+def _is_configuration(value: Any) -> bool:
+    # Of what is read here. Whatever else is in it is the runtime's.
+    if not isinstance(value, dict):
+        return False
+    linux, mounts = value.get("linux") or {}, value.get("mounts") or []
+    if not isinstance(linux, dict) or not isinstance(value.get("root") or {}, dict):
+        return False
+    lists = [linux.get(name) or [] for name in ("maskedPaths", "readonlyPaths", "namespaces", "devices")]
+    if not all(isinstance(rows, list) for rows in (*lists, mounts)):
+        return False
+    paths, rows = [*lists[0], *lists[1]], [*lists[2], *lists[3], *mounts]
+    return (
+        all(isinstance(path, str) for path in paths)
+        and all(isinstance(row, dict) for row in rows)
+        and all(isinstance(row.get("path") or "", str) for row in lists[3])
+        and all(map(_is_mount, mounts))
+    )
+
+
+def _is_mount(row: Mapping[str, Any]) -> bool:
+    options = row.get("options") or []
+    return (
+        isinstance(row.get("destination"), str)
+        and isinstance(row.get("source") or "", str)
+        and isinstance(options, list)
+        and all(isinstance(option, str) for option in options)
+    )
 
 
 def _owner(annotation: str, value: str) -> str:

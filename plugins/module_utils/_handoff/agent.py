@@ -195,6 +195,14 @@ def is_alive(folder: Path) -> bool:
     return identity is not None and lives(identity, Proc())
 
 
+def may_be_alive(folder: Path) -> bool:
+    """The same, and True if what the folder says of its agent cannot be read."""
+    try:
+        return is_alive(folder)
+    except CriuError:
+        return True
+
+
 def ask_to_stop(folder: Path, seconds: float) -> str:
     """End the agent: SIGTERM, and SIGKILL if it is still there after so many seconds.
 
@@ -279,7 +287,12 @@ def _last_words(folder: Path, unit: str | None, runner: Runner) -> str:
 
 def _identity(folder: Path) -> Identity | None:
     who = _read(folder / AGENT)
-    return None if who is None else Identity(int(who["pid"]), int(who["start_time"]))
+    if who is None:
+        return None
+    try:
+        return Identity(int(who["pid"]), int(who["start_time"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder / AGENT, f"it names no process ({error})") from error
 
 
 def _signal(identity: Identity, number: signal.Signals) -> bool:
@@ -328,9 +341,22 @@ def _is_gone_within(identity: Identity, seconds: float) -> bool:
 
 def _read(path: Path) -> Any:
     try:
-        return read_json(path)
+        value = read_json(path)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "it is no JSON object")
+    return value
+
+
+def _damaged(path: Path, why: str) -> CriuError:
+    return CriuError(
+        f"What the agent has written to {path} cannot be read: {why}.",
+        "See its log beside it, and with handoff_settle what became of the handoff.",
+        {"path": str(path)},
+    )
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

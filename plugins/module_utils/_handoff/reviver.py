@@ -45,6 +45,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import (
     ask_to_stop,
     follow,
     is_alive,
+    may_be_alive,
     start,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.archive import install
@@ -224,7 +225,7 @@ def _runtime_folder(workload: str) -> Iterator[Path]:
 def _remove_old_folders() -> None:
     # Of modules that were killed.
     for folder in RUN_FOLDER.iterdir():
-        if folder.stat().st_mtime < time.time() - _KEPT_SECONDS and not is_alive(folder):
+        if folder.stat().st_mtime < time.time() - _KEPT_SECONDS and not may_be_alive(folder):
             shutil.rmtree(str(folder), ignore_errors=True)
 
 

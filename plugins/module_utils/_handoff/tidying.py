@@ -16,7 +16,13 @@ import time
 from pathlib import Path
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import AGENT, LOG, PROGRESS, RESULT, is_alive
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.agent import (
+    AGENT,
+    LOG,
+    PROGRESS,
+    RESULT,
+    may_be_alive,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.journal import read_record
 
 # Besides what the agent says: the process that was restored, and what a settlement looks at, or holds while it does. A
@@ -45,7 +51,7 @@ def remove_old(runtime: Path) -> None:
     """Remove folders of settled handoffs that are a day old, and of those that have a result all but the latest 32."""
     results = 0
     for folder in sorted(_folders(runtime), key=_time, reverse=True):
-        if is_alive(folder) or not is_settled(folder):
+        if may_be_alive(folder) or not is_settled(folder):
             continue
         # One without a result may be about to get its agent.
         results += (folder / RESULT).exists()
