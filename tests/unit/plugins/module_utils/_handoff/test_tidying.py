@@ -23,7 +23,7 @@ HOUR = 3600.0
 @pytest.fixture
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     redirect(tmp_path, monkeypatch.setattr)
-    monkeypatch.setattr(subject, "is_alive", lambda folder: (folder / "lives").exists())
+    monkeypatch.setattr(subject, "may_be_alive", lambda folder: (folder / "lives").exists())
     return tmp_path / "run" / "handoff"
 
 
