@@ -330,7 +330,7 @@ def ask_ports(peer: str) -> list[int]:
 
 def read_files(notes: Notes) -> None:
     """Open whatever can be opened of the collection's, and look for secrets there and where anybody may write."""
-    for _round in notes.until_stopped(0.02):
+    for _round in notes.until_stopped(0.1):
         for path in tree(*OURS, *SHARED, "/srv", "/mnt", "/home", "/root", "/etc/workloads"):
             notes.done["tried"] += 1
             if "/report/" not in path:
@@ -343,7 +343,7 @@ def read_files(notes: Notes) -> None:
 
 def read_processes(notes: Notes) -> None:
     """The same for what /proc has of each process."""
-    for _round in notes.until_stopped(0.02):
+    for _round in notes.until_stopped(0.1):
         for process in Path("/proc").glob("[0-9]*"):
             if is_mine(process):
                 continue
