@@ -441,8 +441,8 @@ def test_a_number_that_was_used(door: Door) -> None:
     [
         ({"handoff": "postgres"}, "the handoff 'postgres' is not the one"),
         ({"handoff": "red\nis"}, r"the handoff 'red\\nis' is not the one"),
-        ({"version": 0}, "version 0 was spoken, and version 1 is understood"),
-        ({"version": 2}, "version 2 was spoken, and version 1 is understood"),
+        ({"version": 0}, f"version 0 was spoken, and version {VERSION} is understood"),
+        ({"version": VERSION + 1}, f"version {VERSION + 1} was spoken, and version {VERSION} is understood"),
     ],
 )
 def test_another_handoff_or_version(door: Door, said: dict[str, Any], why: str) -> None:
