@@ -83,8 +83,10 @@ def judge_move(
         return False, [f"lives on {homes}: {why}"]
     if homes == [target]:
         return True, []
-    if workload not in EXPOSED or "was not touched" not in why:
+    if workload not in EXPOSED or not re.search("was not touched|cannot be trusted", why):
         return False, [f"was not moved: {why}"]
+    if any(earlier[host]["freezes"][workload] != later[host]["freezes"][workload] for host in later):
+        return False, [f"was not moved, and was frozen: {why}"]
     if pids(earlier[homes[0]], workload) != pids(later[homes[0]], workload):
         return False, ["was not moved, and is another process"]
     return False, []

@@ -50,7 +50,7 @@ IMAGES = ("/dev/shm/fleet.criu", "/run/fleet.criu/images", "/var/lib/fleet.criu/
 
 def main() -> None:
     found = {name: list(processes(pattern)) for name, pattern in COMMANDS.items()}
-    result: dict[str, Any] = {"lives": found}
+    result: dict[str, Any] = {"lives": found, "freezes": {name: freezes(name) for name in COMMANDS}}
     if sys.argv[1] == "all":
         pids = {name: first[0]["pid"] for name, first in found.items() if first}
         home, victim, secret = Path(sys.argv[2]), Path(sys.argv[3]), sys.stdin.read()
@@ -80,6 +80,11 @@ def processes(pattern: str) -> Iterator[dict[str, Any]]:
         if re.search(pattern, command) and len(status["NSpid"].split()) > 1 and status["State"][0] != "Z":
             user = pwd.getpwuid(int(status["Uid"].split()[0])).pw_name
             yield {"pid": int(folder.name), "user": user, "state": status["State"][0]}
+
+
+def freezes(name: str) -> int:
+    journals = Path("/var/lib/fleet.criu/handoffs").glob(f"{name}-*.source.jsonl")
+    return sum(journal.read_text().count('"freezing"') for journal in journals)
 
 
 def contents(folder: Path) -> dict[str, list[str]]:
