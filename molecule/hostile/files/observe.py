@@ -5,6 +5,7 @@ observe.py lives
 observe.py all HOME VICTIM < SECRET
 
 lives       for each workload: pid, user and state of its first process
+freezes     how often each was frozen here, by the journals
 processes   for each workload the users of all its processes
 victim      of each path below the folder VICTIM: mode, owner, group, SHA-256
 taken       files below HOME in which something of VICTIM's is
