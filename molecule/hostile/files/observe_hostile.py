@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What root sees on a host, without the collection, as JSON.
 
-observe.py lives
-observe.py all HOME VICTIM < SECRET
+observe_hostile.py lives
+observe_hostile.py all HOME VICTIM < SECRET
 
 lives       for each workload: pid, user and state of its first process
 freezes     how often each was frozen here, by the journals

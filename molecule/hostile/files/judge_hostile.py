@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Judge what became of the moves, of the victim's files and of the secret; gives rows of a table as JSON.
 
-    judge.py < QUESTION
+    judge_hostile.py < QUESTION
 
 The question has
 
     said        what each round of moves said, the one of foreign pid files first
     moves       for each of these rounds: workload and target
-    looks       what observe.py saw of both hosts before the first round and after each
-    before, after   all that observe.py sees of both hosts, before the first and after the last
+    looks       what observe_hostile.py saw of both hosts before the first round and after each
+    before, after   all that observe_hostile.py sees of both hosts, before the first and after the last
     secret      that of the workloads
     attacks     the names of those that were tried
 """
