@@ -48,8 +48,8 @@ class Agents:
         monkeypatch.setattr(subject, "archive", self)
         monkeypatch.setattr(subject, "start", lambda *arguments: self.events.append(("start", *arguments[:4])))
         monkeypatch.setattr(subject, "follow", self._follow)
-        for module in (subject, tidying):
-            monkeypatch.setattr(module, "is_alive", lambda folder: folder in self.alive)
+        for module, name in ((subject, "is_alive"), (tidying, "may_be_alive")):
+            monkeypatch.setattr(module, name, lambda folder: folder in self.alive)
         monkeypatch.setattr(subject, "has_systemd", lambda: self.with_systemd)
         monkeypatch.setattr(subject, "unit_problem", lambda unit, runner: self.problem)
 
