@@ -277,7 +277,7 @@ def flood(notes: Notes, peer: str) -> None:
         places = [("127.0.0.1", port) for port in listening_ports()] + [(peer, port) for port in theirs]
         open_sockets = [one for one in open_sockets if still_open(one)]
         for place in places:
-            for _ in range(4):
+            for _time in range(4):
                 if len(open_sockets) >= SOCKETS:
                     open_sockets.pop(random.randrange(len(open_sockets))).close()
                 with suppress(OSError):

@@ -17,7 +17,7 @@ def is_text(value: Any) -> bool:
 
 def is_whole(value: Any) -> bool:
     """Whether it is a number from 0 on. True is an int too, and none."""
-    return type(value) is int and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def is_texts(value: Any) -> bool:

@@ -77,7 +77,7 @@ def settings_in(value: Any) -> list[Setting]:
             "The configuration of the container that came with the images is no list of keys and values.",
             "Use another copy of this image set, made by the same version of fleet.criu.",
         )
-    return [(key, value) for key, value in value]
+    return [(str(key), str(text)) for key, text in value]
 
 
 def settings_text(settings: Iterable[Setting], comment: str) -> str:

@@ -105,8 +105,13 @@ def _text(value: Any) -> str:
     return value
 
 
+def _is_whole(value: Any) -> bool:
+    # True is an int too, and none.
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _entry(value: Any) -> Entry:
-    if len(value) != _NUMBERS or any(type(number) is not int for number in value):
+    if len(value) != _NUMBERS or not all(map(_is_whole, value)):
         raise ValueError("it is no entry")
     device, inode, changed, size, mode, links = value
     return device, inode, changed, size, mode, links
