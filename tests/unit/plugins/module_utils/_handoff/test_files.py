@@ -150,7 +150,7 @@ class Pair:
     def close(self) -> None:
         self.sender.close()
         for thread in self.serving:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
         assert eventually(lambda: all(stream.closed for stream in self.streams))
 

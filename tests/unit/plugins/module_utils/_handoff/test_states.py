@@ -309,8 +309,8 @@ TARGET_EVENTS = [
 S, T, E = Source, Target, Event
 IGNORED: Mapping[str, set[tuple[Any, Event]]] = {
     "it has happened before, and comes twice or too late": {
-        *((state, E.FREEZE) for state in Source if state is not S.LIVE),
-        *((state, E.DUMPED) for state in Source if state not in (S.LIVE, S.FREEZING)),
+        *((state, E.FREEZE) for state in Source if state not in (S.LIVE, S.UNSURE)),
+        *((state, E.DUMPED) for state in Source if state not in (S.LIVE, S.FREEZING, S.UNSURE)),
         *((state, E.SENT) for state in (S.CONFIRMING, S.COMMITTED, S.DONE, S.BACK, S.DOUBT)),
         *((state, E.READY) for state in (S.COMMITTED, S.DONE, S.BACK, S.DOUBT)),
         *((state, E.RUNNING) for state in (S.DONE, S.DOUBT)),
@@ -356,6 +356,7 @@ IGNORED: Mapping[str, set[tuple[Any, Event]]] = {
         (T.CLEARED, E.ABORT),
     },
     "the link is given up; the settlement removes the images": {(T.DROPPED, E.ABORT)},
+    "it is over at once: VETOED comes with it": {(S.UNSURE, event) for event in SOURCE_EVENTS if event is not E.VETOED},
 }
 
 
