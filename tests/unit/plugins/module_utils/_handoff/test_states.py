@@ -44,24 +44,33 @@ from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._handoff.wor
     settle_again,
 )
 
+# How deep to go: few (seconds), some (`make unit`), all (minutes).
+DEPTH = os.environ.get("EXPLORE", "few")
+
 # Up to so many faults and lies in one handoff; see world.py.
-BUDGETS = {
+FEW = {
+    "faults": World(2),
+    "a lie": World(0, 1),
+    "a machine that is rolled back": World(0, snapshots=1),
+}
+SOME = {
+    **FEW,
     "faults": World(3),
     "a fault and a lie": World(1, 1),
     "two lies": World(0, 2),
     "images on disk": World(2, on_disk=True),
-    "a lie, images on disk": World(1, 1, on_disk=True),
-    "a machine that is rolled back": World(1, snapshots=1),
+    "a lie, images on disk": World(0, 1, on_disk=True),
 }
-if os.environ.get("EXPLORE") == "all":  # some minutes
-    BUDGETS.update(
-        {
-            "two faults and a lie": World(2, 1),
-            "a fault and two lies": World(1, 2),
-            "three lies": World(0, 3),
-            "two faults and a lie, images on disk": World(2, 1, on_disk=True),
-        }
-    )
+ALL = {
+    **SOME,
+    "two faults and a lie": World(2, 1),
+    "a fault and two lies": World(1, 2),
+    "three lies": World(0, 3),
+    "two faults and a lie, images on disk": World(2, 1, on_disk=True),
+    "a fault, a machine that is rolled back": World(1, snapshots=1),
+}
+BUDGETS = {"few": FEW, "some": SOME, "all": ALL}[DEPTH]
+deep = pytest.mark.skipif(DEPTH == "few", reason="EXPLORE=some is for it")
 
 # What a settlement may end with where no copy runs. Everywhere else exactly one does.
 NOBODY_KNOWS_HELD = (Outcome.IN_DOUBT, Outcome.HELD)
@@ -165,9 +174,9 @@ def test_nothing_makes_two_copies_or_none_and_every_path_ends(found: dict[str, E
             f"handoff, {name}: {one.paths} paths, {one.worlds} worlds, {one.steps} steps, "
             f"{len(one.ends)} ends, {kept} of them without a running copy\n"
         )
-    assert found["faults"].paths >= 100_000
-    assert found["faults"].worlds >= 50_000
-    assert all(one.worlds >= 1_000 for one in found.values())
+    assert all(one.paths >= 10_000 for one in found.values())
+    if DEPTH != "few":
+        assert found["faults"].worlds >= 50_000
 
 
 def test_without_a_fault_the_workload_moves_and_nothing_is_left_to_settle() -> None:
@@ -194,6 +203,7 @@ def test_a_record_that_fails_leaves_the_workload_to_nobody_but_a_disk_that_fails
             assert RUNNING in (end.source_copy, end.target_copy)
 
 
+@deep
 def test_every_verdict_without_a_running_copy_is_reached(found: dict[str, Exploration]) -> None:
     ends = [end for end in found["faults"].ends if RUNNING not in (end.source_copy, end.target_copy)]
     assert {(end.settled.target, end.settled.source) for end in ends if end.settled} == {
@@ -545,13 +555,28 @@ MUTANTS: Mapping[str, Machines] = {
 }
 
 
-@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
-def test_the_exploration_finds(mutant: Machines) -> None:
+# Of most mistakes a fault or a lie is enough; these need more.
+DEEP_MUTANTS: Mapping[str, World] = {
+    "failed is sent before the record": World(3),
+    "the settlement takes what it can read for what is on disk": World(1, 2),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in MUTANTS if name not in DEEP_MUTANTS])
+def test_the_exploration_finds(name: str) -> None:
     with pytest.raises(Violation):
-        explore_from_none(mutant)
+        explore_from_none(MUTANTS[name])
 
 
 def explore_from_none(mutant: Machines) -> None:
     """With nothing that goes wrong first, then with more and more: most mistakes are found soon."""
-    for world in (World(0), World(1), World(0, 1), World(2), World(1, 1), World(0, 2), World(3), World(1, 2)):
+    for world in (World(0), World(1), World(0, 1), World(2), World(1, 1)):
         explore(world, judge_of(world), mutant)
+
+
+@deep
+@pytest.mark.parametrize("name", DEEP_MUTANTS)
+def test_a_deeper_exploration_finds(name: str) -> None:
+    world = DEEP_MUTANTS[name]
+    with pytest.raises(Violation):
+        explore(world, judge_of(world), MUTANTS[name])
