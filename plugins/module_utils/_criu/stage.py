@@ -115,11 +115,16 @@ class Stages:
         return stage, int(pid)
 
     def answer(self, stage: str, go_on: bool) -> None:
-        """Let CRIU go on, or make it undo its work."""
-        answer_stage(self.folder, stage, go_on)
-        alive = self._alive.pop(stage, None)
-        if alive is not None:
-            os.close(alive)
+        """Let CRIU go on, or make it undo its work.
+
+        Raises OSError if it cannot be told; then it undoes its work too, as if we had died.
+        """
+        try:
+            answer_stage(self.folder, stage, go_on)
+        finally:
+            alive = self._alive.pop(stage, None)
+            if alive is not None:
+                os.close(alive)
 
     def hold(self) -> None:
         """From now on our death is no refusal: CRIU waits until there is an answer."""

@@ -9,6 +9,7 @@ it may run (owner.py). Nothing here decides what is safe: states.py does.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import signal
@@ -44,7 +45,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     restore_options,
     root_options,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import find_restoring, is_in_restorer
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.rpc import restore_request
 from ansible_collections.fleet.criu.plugins.module_utils._criu.sharing import close_folder, shared
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, Stages
@@ -655,15 +656,12 @@ class Receiver(Side[ReceiveRequest]):
             self._end_criu()
 
     def _end_criu(self) -> None:
-        # It was not told to let the copy go. That it has ended is the next event.
+        # It was not told to let the copy go. That it has ended is the next event. It hears of our refusal even if the
+        # folder is gone, or full.
         if self._stages is None:
             raise AssertionError
-        try:
+        with contextlib.suppress(OSError):
             self._stages.answer(POST_RESTORE, False)
-        except OSError:  # the folder is gone, or full
-            pid = find_restoring(self._images, self._proc)
-            if pid is not None:
-                os.kill(pid, signal.SIGKILL)
 
     def _send_running(self) -> None:
         if self._control is None:

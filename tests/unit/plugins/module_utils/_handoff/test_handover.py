@@ -874,6 +874,15 @@ def test_a_workload_that_somebody_holds_is_not_moved(pair: Pair, state: str) -> 
     assert pair.source.state(PID) == state
 
 
+@pytest.mark.parametrize(("side", "step"), [(TARGET, "complete"), (TARGET, "run"), (SOURCE, "freezing")])
+def test_a_runtime_folder_that_is_emptied_hangs_nobody(pair: Pair, side: str, step: str) -> None:
+    pair.hook(side, step, "rm", "-rf", str(pair.hosts[side].runtime))
+    pair.run()
+    pair.settle_both()
+    assert pair.lives() == BACK
+    assert not pair.target.criu.with_name("ran").exists()
+
+
 def test_a_target_that_has_lost_its_journal_does_not_say_that_it_did_not_run(pair: Pair) -> None:
     pair.hook(SOURCE, "done", "false")
     pair.hosts[SOURCE].setups.append(lambda: setattr(sender.Sender, "_give_up", lambda _self: os._exit(1)))
