@@ -41,7 +41,8 @@ def main() -> None:
                 os.replace(f"{path}.new", path)
             written[number] = text
         replace_passes(f"{folder}/passes", passes)
-        time.sleep(0.05)
+        # Each pass makes the journal longer, which is copied with the rest.
+        time.sleep(0.5)
 
 
 def read(path: str) -> bytes:
