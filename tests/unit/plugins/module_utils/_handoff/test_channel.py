@@ -765,7 +765,10 @@ def test_who_comes_from_a_privileged_port_has_a_queue_of_its_own(address: str) -
         assert [queue_of(to, True) for _turn in range(3)] == [0] * 3
         assert queue_of(to) >= 1
         if to == "127.0.0.1":
-            assert {queue_of(f"127.0.{number}.{number}") for number in range(1, 100)} > {1, 2}
+            # The salt is random, so not every one of the queues must be among them.
+            others_queues = {queue_of(f"127.0.{number}.{number}") for number in range(1, 100)}
+            assert 0 not in others_queues
+            assert len(others_queues) >= 4
             # Two options that look like a privileged port to one who does not count the header.
             assert queue_of(to, options=b"\1\1\1\0") >= 1
         with pytest.raises(OSError, match="in use"):
