@@ -86,6 +86,10 @@ def end_problems(
     unit = later["target"]["unit"]
     if unit != ("active" if home == "target" else None):
         yield f"its unit at the target is {unit}"
+    yield from step_problems(case, later, may_be_open)
+
+
+def step_problems(case: dict[str, Any], later: dict[str, Look], may_be_open: bool) -> Iterator[str]:
     expected = {"moved": ({"done"}, {"running"}), "back": ({"back"}, {"cleared"})}[case["ends"]]
     if may_be_open and "seal-journal" in faults(case):
         # It runs on although that could not be recorded: before `committed` it may.
