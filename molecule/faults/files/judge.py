@@ -90,11 +90,12 @@ def end_problems(
 
 
 def step_problems(case: dict[str, Any], later: dict[str, Look], may_be_open: bool) -> Iterator[str]:
-    expected = {"moved": ({"done"}, {"running"}), "back": ({"back"}, {"cleared"})}[case["ends"]]
+    at_source, at_target = {"moved": ("done", "running"), "back": ("back", "cleared")}[case["ends"]]
+    expected = {"source": {at_source}, "target": {at_target}}
     if may_be_open and "seal-journal" in faults(case):
         # It runs on although that could not be recorded: before `committed` it may.
-        expected[0].add("freezing")
-    for host, wanted in zip(HOSTS, expected):
+        expected["source"].add("freezing")
+    for host, wanted in expected.items():
         step = later[host]["steps"].get(host)
         if step not in wanted and not (step is None or (step == "armed" and host == "source")):
             yield f"the last step in the journal of the {host} is {step}"
