@@ -63,7 +63,7 @@ def faults(case: dict[str, Any]) -> Iterator[str]:
 
 
 def end_problems(
-    case: dict[str, Any], earlier: dict[str, Look], later: dict[str, Look], may_be_open: bool = False
+    case: dict[str, Any], earlier: dict[str, Look], later: dict[str, Look], *, may_be_open: bool = False
 ) -> Iterator[str]:
     home, other = HOSTS if case["ends"] == "back" else HOSTS[::-1]
     counts = {host: len(later[host]["processes"]) for host in HOSTS}
