@@ -95,9 +95,8 @@ def _below(root: Any, proc: Proc) -> Iterator[int]:
         return
     ours = proc.namespace("self", "pid")
     for stat in proc.stats():
-        if proc.namespace(stat.pid, "pid") in (ours, None) or proc.status(stat.pid).get("NSpid", "").split()[-1:] != [
-            "1"
-        ]:
+        is_init = proc.status(stat.pid).get("NSpid", "").split()[-1:] == ["1"]
+        if not is_init or proc.namespace(stat.pid, "pid") in (ours, None):
             continue
         with contextlib.suppress(OSError):
             theirs = os.stat(proc.root(stat.pid))

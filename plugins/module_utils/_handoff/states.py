@@ -264,22 +264,6 @@ def reaction_to(action: Action, trouble: Trouble, before: Source | Target, after
     return Reaction(after, _E.LOST) if trouble is _R.LOST else _GIVES_UP
 
 
-def source_after(state: Source, event: Event) -> tuple[Source, Sequence[Action]]:
-    """The sender's next state, and what is to be done on the way there."""
-    following, actions = SOURCE.get((state, event), (state, ()))
-    if not isinstance(following, Source):
-        raise AssertionError
-    return following, actions
-
-
-def target_after(state: Target, event: Event) -> tuple[Target, Sequence[Action]]:
-    """The receiver's next state, and what is to be done on the way there."""
-    following, actions = TARGET.get((state, event), (state, ()))
-    if not isinstance(following, Target):
-        raise AssertionError
-    return following, actions
-
-
 class Outcome(str, enum.Enum):
     """What is certain of the other side when a handoff is settled."""
 
