@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import subprocess
@@ -16,29 +15,13 @@ from typing import IO, Callable, Mapping, Protocol, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed
 
-# From <sched.h> and <sys/mount.h>; Python has no names for them before 3.12.
-_CLONE_NEWNS = 0x00020000
-_MS_REMOUNT = 32
-_MS_BIND = 4096
-_MS_REC = 16384
-_MS_SLAVE = 1 << 19
-_MOUNT_FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}
-
 
 @dataclass(frozen=True)
 class Command:
-    """What to run.
-
-    `bind_root` is a folder that must be a mount point while the command runs (CRIU asks this of `--root`). It is bound
-    onto itself in a mount namespace that ends with the command, so that nothing is left behind on the host, even if
-    the command is killed. That namespace is a slave of the host's: a slave mount can still find its master.
-    `root_options` is for `set_root_options`, if that is to be done. `descriptors` are those that the command inherits.
-    """
+    """What to run. `descriptors` are those that the command inherits."""
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    bind_root: str | None = None
-    root_options: Sequence[str] | None = None
     timeout: float | None = None
     descriptors: Sequence[int] = ()
 
@@ -62,8 +45,8 @@ class SubprocessRunner:
     """The real runner: no shell, `LC_ALL=C`, no standard input, the soft open-file limit raised to the hard one.
 
     `while_running` is called again and again (it should wait a little by itself) until the command ends: this is how
-    CRIU's action scripts are answered. Who has called `prepare_process` and `bind_root_here` before says so: a process
-    with threads must not run code of its own between fork and exec, and without it a command starts sooner.
+    CRIU's action scripts are answered. Who has called `prepare_process` before says so: a process with threads must not
+    run code of its own between fork and exec, and without it a command starts sooner.
     """
 
     def __init__(self, is_prepared: bool = False) -> None:
@@ -88,7 +71,7 @@ class SubprocessRunner:
                 env={**os.environ, "LC_ALL": "C", **command.environment},
                 start_new_session=True,
                 pass_fds=command.descriptors,
-                preexec_fn=None if self._is_prepared else _preparation(command.bind_root, command.root_options),  # noqa: PLW1509
+                preexec_fn=None if self._is_prepared else prepare_process,  # noqa: PLW1509
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise CommandFailed(
@@ -125,48 +108,3 @@ def prepare_process() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Images hold memory. CRIU gives each restored process its own umask back.
     os.umask(0o077)
-
-
-def bind_root_here(folder: str) -> None:
-    """Take a mount namespace of our own, a slave of the one before, and bind the folder onto itself in it.
-
-    Only for a process with one thread. Raises OSError.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def check(result: int, what: str) -> None:
-        if result != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, f"{what}: {os.strerror(code)}")
-
-    path = os.fsencode(folder)
-    check(libc.unshare(_CLONE_NEWNS), "unshare")
-    check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "mount --make-rslave /")
-    check(libc.mount(path, path, None, _MS_BIND, None), f"mount --bind {folder}")
-
-
-def set_root_options(folder: str, options: Sequence[str]) -> None:
-    """Mount what `bind_root_here` has bound with those of these options that say what may be done there, and no other.
-
-    They are `ro`, `nosuid`, `nodev` and `noexec`. A root gets them from the bind that CRIU is given with `--root`:
-    before CRIU 4.2 all of them, since then those that were not there before the dump. Raises CommandFailed.
-    """
-    flags = sum(flag for name, flag in _MOUNT_FLAGS.items() if name in options)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(None, os.fsencode(folder), None, _MS_REMOUNT | _MS_BIND | flags, None) != 0:
-        raise CommandFailed(
-            f"The root {folder} cannot be mounted as the workload had it ({', '.join(options) or 'read-write'}): "
-            f"{os.strerror(ctypes.get_errno())}.",
-            "Mount what is there with the same options, or choose another path for the root.",
-        )
-
-
-def _preparation(bind_root: str | None, root_options: Sequence[str] | None = None) -> Callable[[], None]:
-    def prepare() -> None:
-        prepare_process()
-        if bind_root is not None:
-            bind_root_here(bind_root)
-        if bind_root is not None and root_options is not None:
-            set_root_options(bind_root, root_options)
-
-    return prepare

@@ -80,6 +80,12 @@ def open_place(path: str, makes: bool = False) -> int:
         return os.dup(step.descriptor)
 
 
+def open_with_place(path: str) -> tuple[int, str]:
+    """The same, for what is there, and its path without symlinks."""
+    with _walked(Path(path)) as step:
+        return os.dup(step.descriptor), step.place
+
+
 def open_with_others(path: str) -> tuple[int, list[tuple[str, os.stat_result]]]:
     """The same, and each component on the way that others than root may alter, the last one included."""
     found: list[tuple[str, os.stat_result]] = []

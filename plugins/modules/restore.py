@@ -221,6 +221,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.holding import
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.marks import Marks, container_of
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.reviver import revive, unit_for
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.private import PrivateMounts
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner, SubprocessRunner
 
@@ -272,7 +273,8 @@ def _restore_workload(
         unit = unit_for(name, wanted, runner)
     if restored.pid is None and not check_mode:
         if wanted == "":
-            restored = restore_workload(replace(request, is_verified=True), proc, runner, generations)
+            verified = replace(request, is_verified=True)
+            restored = restore_workload(verified, proc, runner, generations, private=PrivateMounts())
         else:
             restored = revive(request, restored.manifest, unit, proc, runner)
     return _result(restored, unit)

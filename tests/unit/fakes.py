@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Callable, Mapping, Sequence, Union
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import FEATURES
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.private import PrivateMounts
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
 
@@ -96,6 +98,26 @@ class FakeProc(Proc):
         for number, name in enumerate(("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")):
             inode = 4026531830 + number + (1000 if name in own else 0)
             (folder / name).symlink_to(f"{name}:[{inode}]")
+
+
+class FakePrivateMounts(PrivateMounts):
+    """Notes what is bound and mounted. A place is the path itself, or has the prefix before it."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.calls: list[tuple[str, ...]] = []
+
+    def place(self, path: str, pinned: Pinned) -> str:
+        with pinned.opened(path):
+            self.calls.append(("bind", path))
+        return self.prefix + path
+
+    def set_options(self, path: str, options: Sequence[str]) -> None:
+        self.calls.append(("options", path, *options))
+
+    @property
+    def paths(self) -> dict[str, str]:
+        return {self.prefix + path: path for call, path, *_rest in self.calls if call == "bind"}
 
 
 class FakeCriu:

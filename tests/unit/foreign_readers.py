@@ -383,7 +383,7 @@ def _read_images(folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> None:
     manifest = read_manifest(folder)
-    places_of(RestoreRequest(folder, "/srv", [{"key": "/data", "path": "/x"}], {}, None, None), manifest)
+    places_of(RestoreRequest(folder, "/srv", [{"key": "/data", "path": "/x"}], {}, None, None), manifest, None)
     Options.from_dict({name: value for name, value in manifest.options.items() if name in Options.__dataclass_fields__})
     assert manifest.size >= 0
     assert all(isinstance(key, str) for key in manifest.keys)

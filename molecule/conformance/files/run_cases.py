@@ -13,6 +13,7 @@ target with the results of the source. FOLDER has a folder for each case, which 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.command import (
     restore_command,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import error_lines
+from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import RestoreRequest, bound
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.keys import check_keys
@@ -40,6 +42,8 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import (
     read_mounts,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.mount_map import mount_map
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.private import PrivateMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
     AUTO,
@@ -131,15 +135,18 @@ def restore_case(case: Mapping[str, Any], place: Path, images: Path, earlier: Ma
         paths[mountpoint] = (place / "device").read_text().strip()
     places = {key: mountpoint for mountpoint, key in reversed(list(case.get("keys", {}).items()))}
     restore_map = [
-        {"key": key, "path": paths[mountpoint], "device": mountpoint in case.get("devices", ())}
+        {
+            "key": key,
+            "mountpoint": mountpoint,
+            "path": paths[mountpoint],
+            "device": mountpoint in case.get("devices", ()),
+        }
         for key, mountpoint in places.items()
     ]
     missed = missed_hazard(case, earlier["info"], {"/": root, **paths})
-    argv = restore_command("criu", str(images), root, restore_map, options(case))
     pid_file = images / "pid"
     pid_file.unlink(missing_ok=True)
-    completed = SubprocessRunner()(Command([*argv, "--pidfile", str(pid_file)], bind_root=root))
-    result = {**earlier, "restored": completed.returncode == 0}
+    result = {**earlier, "restored": restores(case, images, root, restore_map, earlier["info"], pid_file)}
     expected = case.get("restore", "ok") == "ok"
     if result["restored"] != expected:
         log = error_lines((images / RESTORE_LOG).read_text("utf-8", "replace"))
@@ -155,6 +162,28 @@ def restore_case(case: Mapping[str, Any], place: Path, images: Path, earlier: Ma
         if found:
             result["problem"] = f"the restored mounts differ: {'; '.join(found)}"
     return {**result, "problem": result.get("problem") or missed}
+
+
+def restores(
+    case: Mapping[str, Any],
+    images: Path,
+    root: str,
+    restore_map: Sequence[Mapping[str, Any]],
+    mounts: Sequence[Mapping[str, Any]],
+    pid_file: Path,
+) -> bool:
+    """Restore it as the collection's agents do, in a process of its own, because that gets a mount namespace."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            given = RestoreRequest(images, root, restore_map, {})
+            request = bound(given, mounts, restore_map, PrivateMounts(), Pinned())
+            argv = restore_command("criu", str(images), request.root, request.restore_map, options(case))
+            status = SubprocessRunner()(Command([*argv, "--pidfile", str(pid_file)])).returncode
+        finally:
+            os._exit(1 if status else 0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def missed_hazard(case: Mapping[str, Any], info: Sequence[Mapping[str, Any]], paths: Mapping[str, str]) -> str | None:

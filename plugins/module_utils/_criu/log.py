@@ -29,11 +29,12 @@ def failure(what: str, completed: Completed, log_file: Path, places: Places | No
 
     `places` resolves the mount IDs and paths in the log; without it they are told as they are.
     """
-    log = _text_of(log_file)
-    printed = completed.stderr or completed.stdout
+    known = places or Places()
+    log = known.with_paths(_text_of(log_file))
+    printed = known.with_paths(completed.stderr or completed.stdout)
     # Before CRIU has opened its log, for example at an option that it does not know, it can only print.
     errors = errors_in(log) or errors_in(printed) or first_and_last(log) or first_and_last(printed)
-    diagnoses = diagnose(errors, places or Places(), completed.returncode)
+    diagnoses = diagnose(errors, known, completed.returncode)
     shown = list(dict.fromkeys(error.text for error in errors))[:MOST_LINES]
     kept = _keep(log_file)
     said = f"CRIU says: {' | '.join(shown) or 'nothing'}." + (f" The log is {kept}." if kept is not None else "")

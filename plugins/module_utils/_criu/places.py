@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 ROOT = "/"
@@ -22,11 +22,13 @@ class Places:
 
     `mounts` are as the module mount_info returns them (`manifest.mounts`); `mount_map` has the `key` for a
     `mountpoint` and, at restore, the `path` for it; `root` is the folder on this host that is the workload's root.
+    `private` has the path for each place that CRIU was given instead of it (PrivateMounts).
     """
 
     mounts: Sequence[Mapping[str, Any]] = ()
     mount_map: Sequence[Mapping[str, str]] = ()
     root: str | None = None
+    private: Mapping[str, str] = field(default_factory=dict)
 
     def mount(self, mount_id: int | None, mountpoint: str | None = None) -> str:
         """A mount in words, found by its ID or else by its mountpoint."""
@@ -53,6 +55,13 @@ class Places:
             if entry.get("path") and _is_below(path, entry["path"]):
                 return f"path {path} (key {entry['key']}, mount {entry['mountpoint']})"
         return f"path {path}"
+
+    def with_paths(self, text: str) -> str:
+        """The text with each place that CRIU was given instead of a path turned into that path."""
+        if not self.private:
+            return text
+        places = "|".join(map(re.escape, self.private))
+        return re.sub(rf"(?:{places})(?![0-9])", lambda match: self.private[match.group()], text)
 
     def out_of_workshop(self, text: str) -> str:
         """The text with paths in CRIU's temporary folders turned into those that the workload sees, where possible."""

@@ -9,6 +9,7 @@ import contextlib
 import os
 import platform
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import i
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.compare import COMPARED_OPTIONS, differences
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.live import is_device_of, is_same_file, read_mounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.private import PrivateMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import ROOT
@@ -96,6 +98,7 @@ def restore_workload(
     before_run: Callable[[int], None] | None = None,
     stages_folder: Path | None = None,
     make_command: MakeCommand | None = None,
+    private: PrivateMounts | None = None,
 ) -> Restored:
     """Restore the workload, unless it runs already. Raises CriuError; then no copy of it was let run here.
 
@@ -103,7 +106,8 @@ def restore_workload(
     the workload runs: a copy with wrong mounts never writes anything. In the same stage the generation of the image
     set is spent in `generations`, this host's record; a restore that CRIU gives up is repeatable. The last thing in
     that stage is `before_run` with the pid of the workload's init; if it raises, nothing runs. In a `stages_folder` the
-    answer that CRIU got stays behind. `make_command` is for a workload whose engine restores it.
+    answer that CRIU got stays behind. `make_command` is for a workload whose engine restores it; otherwise CRIU gets
+    its root, which must be a mount point, and its binds at the places of `private`.
     """
     require_root()
     require_trusted(request.images)
@@ -119,28 +123,48 @@ def restore_workload(
     _check_auto(request, manifest)
     if check_only:
         return Restored(None, True, manifest)
-    how = make_command or (
-        lambda options, stages: criu_restore(
-            request, criu, options, stages, root_options(request.root, manifest.mounts, proc)
-        )
-    )
     with kept(proc, runner) as put_back, contextlib.closing(Pinned()) as pinned:
         pinned.add(bound_paths(request))
-        restored = _restore(request, manifest, how, proc, runner, generations, before_run, stages_folder, pinned)
+
+        def criu_s_own(options: Options, stages: Stages) -> Command:
+            asked = request if private is None else bound(request, manifest.mounts, manifest.mount_map, private, pinned)
+            wanted = root_options(request.root, manifest.mounts, proc)
+            if private is not None and wanted is not None:
+                private.set_options(request.root, wanted)
+            return criu_restore(asked, criu, options, stages)
+
+        how = make_command or criu_s_own
+        restored = _restore(
+            request, manifest, how, proc, runner, generations, before_run, stages_folder, pinned, private
+        )
     return replace(restored, put_back=tuple(put_back))
 
 
-def criu_restore(
+def bound(
     request: RestoreRequest,
-    criu: Criu,
-    options: Options,
-    stages: Stages,
-    options_of_root: Sequence[str] | None = None,
-) -> Command:
-    """CRIU's own restore of a workload that no engine owns; it asks at these stages.
+    mounts: Sequence[Mapping[str, Any]],
+    mount_map: Sequence[Mapping[str, Any]],
+    private: PrivateMounts,
+    pinned: Pinned,
+) -> RestoreRequest:
+    """The same, with the places where CRIU finds what was pinned at these paths. Raises CriuError.
 
-    `options_of_root` is what `root_options` gave.
+    `mounts` and `mount_map` are those of the manifest. If several mounts are slaves of one, CRIU copies what they share
+    from the mount that the path of one of them is on, and the kernel wants the others' roots inside the root of that
+    (move_mount(2), MOVE_MOUNT_SET_GROUP). A place is a mount of its own, so these keep their paths.
     """
+    masters = Counter(mount["master"] for mount in mounts if mount["master"] is not None)
+    groups = {mount["mountpoint"] for mount in mounts if masters[mount["master"]] > 1}
+    keep = {entry["key"] for entry in mount_map if entry.get("device") or entry["mountpoint"] in groups}
+    places = [
+        entry if entry["key"] in keep else {**entry, "path": private.place(entry["path"], pinned)}
+        for entry in request.restore_map
+    ]
+    return replace(request, root=private.place(request.root, pinned), restore_map=places)
+
+
+def criu_restore(request: RestoreRequest, criu: Criu, options: Options, stages: Stages) -> Command:
+    """CRIU's own restore of a workload that no engine owns; it asks at these stages."""
     argv = restore_command(
         criu.path,
         str(request.images),
@@ -150,7 +174,7 @@ def criu_restore(
         stages.script,
         legacy=criu.is_legacy,
     )
-    return Command(argv, bind_root=request.root, root_options=options_of_root)
+    return Command(argv)
 
 
 def root_options(root: str, mounts: Sequence[Mapping[str, Any]], proc: Proc) -> list[str] | None:
@@ -212,6 +236,7 @@ def _restore(
     before_run: Callable[[int], None] | None,
     stages_folder: Path | None,
     pinned: Pinned,
+    private: PrivateMounts | None,
 ) -> Restored:
     options = restore_options(request, manifest)
     remove_log(request.images / RESTORE_LOG)
@@ -251,7 +276,7 @@ def _restore(
                 f"The restore of {manifest.workload.name}",
                 completed,
                 request.images / RESTORE_LOG,
-                places_of(request, manifest),
+                places_of(request, manifest, private),
             )
     except BaseException as error:
         if identity is not None and not lives(identity, proc):
@@ -309,11 +334,11 @@ def bound_paths(request: RestoreRequest) -> list[str]:
     return [*sources, *([request.root] if request.root else [])]
 
 
-def places_of(request: RestoreRequest, manifest: Manifest) -> Places:
+def places_of(request: RestoreRequest, manifest: Manifest, private: PrivateMounts | None) -> Places:
     """What a diagnosis of CRIU's log has to know of the mounts."""
     by_key = {entry["key"]: entry["path"] for entry in request.restore_map}
     entries = [{**entry, "path": by_key.get(entry["key"], "")} for entry in manifest.mount_map]
-    return Places(manifest.mounts, entries, request.root)
+    return Places(manifest.mounts, entries, request.root, {} if private is None else private.paths)
 
 
 def _check_auto(request: RestoreRequest, manifest: Manifest) -> None:

@@ -35,6 +35,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
 from ansible_collections.fleet.criu.plugins.module_utils._criu.memory_folder import provide
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     RestoreRequest,
+    bound,
     bound_paths,
     check_mounts,
     check_paths,
@@ -82,15 +83,15 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.checks import require_replaceable
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import Contents
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.private import PrivateMounts
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Completed,
     Runner,
     SubprocessRunner,
-    bind_root_here,
     prepare_process,
-    set_root_options,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import open_place
 
 _STREAM_SECONDS = 60.0
 _END_SECONDS = 10.0
@@ -112,10 +113,8 @@ def main(folder: str) -> int:
     def begin() -> Receiver:
         # What is mounted in a namespace of our own nobody would find after our death.
         provide(Path(request.images), proc)
-        if not request.engine:
-            # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
-            bind_root_here(request.root)
-        return Receiver(request, place, report, runner, proc, notifier)
+        private = None if request.engine else PrivateMounts()
+        return Receiver(request, place, report, runner, proc, notifier, private)
 
     outcome = carry_out(place, report, request.workload, TARGET, begin, "cleared")
     return 0 if outcome == "running" else 1
@@ -134,11 +133,14 @@ class Receiver(Side[ReceiveRequest]):
         runner: Runner,
         proc: Proc,
         notifier: Notifier,
+        private: PrivateMounts | None,
     ) -> None:
         super().__init__(request, folder, report, runner, proc, Target.ARMED, TARGET_TABLE)
         self._notifier = notifier
         self._images = Path(request.images)
         self._pinned = Pinned()
+        # Engines are not given other paths than the user's.
+        self._private = private
         self._listener: Listener | None = None
         self._stream: Channel | None = None
         self._decompressor: Decompressor | None = None
@@ -184,6 +186,9 @@ class Receiver(Side[ReceiveRequest]):
             Path(request.pid_file) if request.pid_file else None,
             request.criu_path,
         )
+        if self._private is not None:
+            # What comes into the root is to be seen in it, not covered by what this host has mounted there.
+            self._pinned.replace(request.root, open_place(self._private.place(request.root, self._pinned)))
         self._pinned.add(request.folders.values())
         with beginning(asked_to_receive(request), self._proc, self._runner):
             if request.transport != SHARED:
@@ -541,7 +546,7 @@ class Receiver(Side[ReceiveRequest]):
             self._happen(Event.RESUMED)
         elif self._state in (Target.RESTORING, Target.READY, Target.STARTING):
             if self._reason is None:
-                places = places_of(request, self._manifest)
+                places = places_of(request, self._manifest, self._private)
                 what = f"The restore of {self._request.workload}"
                 self._reason = failure(what, completed, self._images / RESTORE_LOG, places)
             self._happen(Event.CRIU_ENDED)
@@ -551,10 +556,13 @@ class Receiver(Side[ReceiveRequest]):
             raise AssertionError
         request = self._restore_request
         remove_log(self._images / RESTORE_LOG)
-        if self._root_options is not None:  # only now, because copies may have gone there
-            set_root_options(request.root, self._root_options)
         if self._engine is not None:
             return self._engine.let_go(self._turn)
+        if self._private is not None and self._manifest is not None:
+            mounts, mount_map = self._manifest.mounts, self._manifest.mount_map
+            request = bound(request, mounts, mount_map, self._private, self._pinned)
+            if self._root_options is not None:  # only now, because copies may have gone there
+                self._private.set_options(self._request.root, self._root_options)
         asked = restore_request(request.root, request.restore_map, options)
         if asked is not None and self._standby is not None and self._standby.is_ready:
             completed = self._standby.restore(asked, self._turn)

@@ -25,14 +25,13 @@ from typing import Any, Callable, Iterator, Mapping
 from ansible_collections.fleet.criu.plugins.module_utils._criu.command import Options
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import find_criu
 from ansible_collections.fleet.criu.plugins.module_utils._criu.generation import Generations
-from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import Manifest, read_manifest
+from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import Manifest
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     Restored,
     RestoreRequest,
     recorded,
     remove_record,
     restore_workload,
-    root_options,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restorer import is_in_restorer
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import POST_RESTORE, given_answer
@@ -57,13 +56,12 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.owner import (
     unit_problem,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._handoff.request import REQUEST
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.private import PrivateMounts
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity, Proc, lives, signal_tree
 from ansible_collections.fleet.criu.plugins.module_utils._runner import (
     Runner,
     SubprocessRunner,
-    bind_root_here,
     prepare_process,
-    set_root_options,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._trusted import make_folder
 
@@ -134,14 +132,14 @@ def main(folder: str) -> int:
 
 def _restore(request: RestoreRequest, folder: Path, notifier: Notifier, report: Report) -> dict[str, Any]:
     prepare_process()
-    # CRIU asks that its --root is a mount point. Ours ends with us, so nothing is left on the host.
-    bind_root_here(request.root)
-    options = root_options(request.root, read_manifest(request.images).mounts, Proc())
-    if options is not None:
-        set_root_options(request.root, options)
-    runner = SubprocessRunner(is_prepared=True)
     restored = restore_workload(
-        request, Proc(), runner, Generations(), before_run=notifier.hand_over, stages_folder=folder / _STAGES
+        request,
+        Proc(),
+        SubprocessRunner(is_prepared=True),
+        Generations(),
+        before_run=notifier.hand_over,
+        stages_folder=folder / _STAGES,
+        private=PrivateMounts(),
     )
     if restored.changed and restored.pid is not None:
         try:

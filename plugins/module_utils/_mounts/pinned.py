@@ -8,12 +8,13 @@ A folder is kept by a descriptor. A file is kept by that of its folder and its n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from typing import Iterable
+from typing import Iterable, Iterator
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
-from ansible_collections.fleet.criu.plugins.module_utils._trusted import open_place
+from ansible_collections.fleet.criu.plugins.module_utils._trusted import open_place, open_with_place
 
 
 class Pinned:
@@ -38,6 +39,27 @@ class Pinned:
     def place(self, folder: str, name: str = "") -> str:
         """Where a folder, or what has this name in it, is found by this process and those that inherit the folder."""
         return f"/proc/self/fd/{self.folder(folder)}/{name}"
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator[int]:
+        """A descriptor (O_PATH) of what is at the path now. Raises CriuError and OSError."""
+        descriptor, name = self._place(path)
+        if name is None:
+            yield descriptor
+            return
+        file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+        try:
+            if stat.S_ISLNK(os.fstat(file).st_mode):
+                raise CriuError(f"Somebody has put a symlink at {path}.", "Plan again with mount_map.", {"path": path})
+            yield file
+        finally:
+            os.close(file)
+
+    def replace(self, path: str, descriptor: int) -> None:
+        """Keep this descriptor, which is ours from now on, for a folder that was found in another way."""
+        if path in self._found:
+            os.close(self._found.pop(path)[0])
+        self._found[path] = descriptor, None
 
     def is_at(self, path: str, other: str) -> bool:
         """Whether what was opened at `path` is what is at the path `other` now; False if one of them is nowhere."""
@@ -66,8 +88,8 @@ class Pinned:
 
 
 def _opened(path: str) -> tuple[int, str | None]:
-    descriptor = open_place(path)
+    descriptor, place = open_with_place(path)
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         return descriptor, None
     os.close(descriptor)
-    return open_place(os.path.dirname(path)), os.path.basename(path)
+    return open_place(os.path.dirname(place)), os.path.basename(place)

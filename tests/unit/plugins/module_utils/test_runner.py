@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import sys
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils import _runner as subject
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed, SubprocessRunner
 
@@ -138,74 +136,3 @@ def test_a_command_does_not_outlive_an_error_of_ours(tmp_path: Path) -> None:
         SubprocessRunner()(Command(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 30"]), serve)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
-
-
-class FakeLibc:
-    def __init__(self, fails: str = "") -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self._fails = fails
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any) -> int:
-            self.calls.append((name, *arguments))
-            return -1 if name == self._fails else 0
-
-        return call
-
-
-@pytest.fixture
-def own_process_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: None)
-    monkeypatch.setattr(os, "umask", lambda mask: 0o022)
-
-
-@pytest.mark.usefixtures("own_process_kept")
-def test_a_root_is_bound_in_a_mount_namespace_that_is_a_slave_of_the_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    libc = FakeLibc()
-    monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: libc)
-    subject._preparation("/srv/é")()
-    new_namespace, bind, recursive, slave = 0x20000, 0x1000, 0x4000, 0x80000
-    assert libc.calls == [
-        ("unshare", new_namespace),
-        ("mount", None, b"/", None, recursive | slave, None),
-        ("mount", "/srv/é".encode(), "/srv/é".encode(), None, bind, None),
-    ]
-
-
-@pytest.mark.usefixtures("own_process_kept")
-def test_without_a_root_nothing_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
-    libc = FakeLibc()
-    monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: libc)
-    subject._preparation(None)()
-    assert libc.calls == []
-
-
-@pytest.mark.usefixtures("own_process_kept")
-@pytest.mark.parametrize(("fails", "text"), [("unshare", "unshare"), ("mount", "mount --make-rslave /")])
-def test_a_root_that_cannot_be_bound_stops_the_command(monkeypatch: pytest.MonkeyPatch, fails: str, text: str) -> None:
-    libc = FakeLibc(fails)
-    monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: libc)
-    with pytest.raises(OSError, match=text):
-        subject._preparation("/srv")()
-    assert libc.calls[-1][0] == fails
-
-
-@pytest.mark.usefixtures("own_process_kept")
-@pytest.mark.parametrize(
-    ("options", "flags"), [([], 0), (["ro"], 1), (["nosuid", "nodev", "noexec"], 14), (["ro", "relatime"], 1)]
-)
-def test_a_bound_root_is_mounted_with_these_options_and_no_other(
-    monkeypatch: pytest.MonkeyPatch, options: list[str], flags: int
-) -> None:
-    libc = FakeLibc()
-    monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: libc)
-    subject._preparation("/srv", options)()
-    remount, bind = 0x20, 0x1000
-    assert libc.calls[-1] == ("mount", None, b"/srv", None, remount | bind | flags, None)
-    assert [call[0] for call in libc.calls] == ["unshare", "mount", "mount", "mount"]
-
-
-def test_a_root_that_cannot_be_mounted_so_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda *arguments, **options: FakeLibc("mount"))
-    with pytest.raises(CommandFailed, match=r"The root /srv cannot be mounted as the workload had it \(ro\)"):
-        subject.set_root_options("/srv", ["ro"])

@@ -123,7 +123,6 @@ def test_criu_is_run_with_exactly_these_words(bench: Bench) -> None:
         *[bench.criu.path, "dump", "--tree", "42", "--images-dir", str(bench.images), "--log-file", "dump.log", "-v2"],
         *["--root", str(bench.box), "--action-script", script, "--external", "mnt[/data]:k", "--shell-job"],
     ]
-    assert bench.criu.ran("dump")[0].bind_root is None
 
 
 def test_the_manifest_is_written_before_the_workload_is_let_go(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

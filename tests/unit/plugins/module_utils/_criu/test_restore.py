@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import replace
@@ -26,6 +27,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.manifest import (
 from ansible_collections.fleet.criu.plugins.module_utils._criu.restore import (
     Restored,
     RestoreRequest,
+    bound,
     restore_workload,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._criu.stage import Stages
@@ -35,8 +37,16 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import (
     CriuError,
     CriuMissing,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed
-from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, BOOT_TIME, HOST_MOUNTS, FakeCriu, FakeProc
+from ansible_collections.fleet.criu.tests.unit.fakes import (
+    BOOT_ID,
+    BOOT_TIME,
+    HOST_MOUNTS,
+    FakeCriu,
+    FakePrivateMounts,
+    FakeProc,
+)
 from ansible_collections.fleet.criu.tests.unit.plugins.module_utils._criu.test_timers import FakeKernel
 from ansible_collections.fleet.criu.tests.unit.redirection import redirect
 from ansible_collections.fleet.criu.tests.unit.synthetic_images import write_timers
@@ -57,6 +67,7 @@ class Bench:
         self.proc = FakeProc(folder / "proc")
         self.criu = FakeCriu(folder, self.proc)
         self.criu.restores = self.start
+        self.private = FakePrivateMounts()
         self.generations = Generations(folder / "lib" / "generations.json")
         self.pid_file = folder / "run" / "redis.pid"
         self.options = {"data": "rw,nosuid", "fstype": "ext4"}
@@ -105,7 +116,7 @@ class Bench:
 
     def restore(self, check_only: bool = False, **changes: Any) -> Restored:
         request = replace(self.request, **changes)
-        return restore_workload(request, self.proc, self.criu, self.generations, check_only)
+        return restore_workload(request, self.proc, self.criu, self.generations, check_only, private=self.private)
 
     def end(self) -> None:
         self.proc.remove(PID)
@@ -154,16 +165,47 @@ def test_a_restore_leaves_a_running_workload_with_record_and_pid_file(bench: Ben
     assert bench.criu.answers == {"pre-restore": 0, "setup-namespaces": 0, "post-restore": 0}
 
 
-def test_criu_is_run_with_exactly_these_words_and_the_root_bound(bench: Bench) -> None:
+def test_criu_is_run_with_exactly_these_words_and_finds_what_was_pinned(bench: Bench) -> None:
+    bench.private.prefix = "/places"
     bench.restore()
     argv = bench.argv()
     script = argv[argv.index("--action-script") + 1]
     assert argv == [
         *[bench.criu.path, "restore", "--restore-detached", "--images-dir", str(bench.images)],
-        *["--log-file", "restore.log", "-v2", "--root", str(bench.box), "--action-script", script],
-        *["--external", f"mnt[k]:{bench.data}", "--shell-job", "--manage-cgroups=soft"],
+        *["--log-file", "restore.log", "-v2", "--root", f"/places{bench.box}", "--action-script", script],
+        *["--external", f"mnt[k]:/places{bench.data}", "--shell-job", "--manage-cgroups=soft"],
     ]
-    assert bench.criu.ran("restore")[0].bind_root == str(bench.box)
+
+
+def test_a_block_device_is_given_by_its_path(bench: Bench) -> None:
+    bench.private.prefix = "/places"
+    given = replace(bench.request, restore_map=[{"key": "k", "path": "/dev/sdb1", "device": True}])
+    mount_map = [{**bench.manifest.mount_map[0], "device": True}]
+    with contextlib.closing(Pinned()) as pinned:
+        asked = bound(given, bench.manifest.mounts, mount_map, bench.private, pinned)
+    assert (asked.root, asked.restore_map) == (f"/places{bench.box}", given.restore_map)
+
+
+@pytest.mark.parametrize(("masters", "is_kept"), [((None, 7, None), False), ((None, 7, 7), True), ((7, 7, None), True)])
+def test_slaves_of_one_mount_keep_their_paths(bench: Bench, masters: tuple[int | None, ...], is_kept: bool) -> None:
+    # A place is a mount of its own, and CRIU copies what they share from one mount that holds them all.
+    bench.private.prefix = "/places"
+    bench.write(mounts=[{**mount, "master": master} for mount, master in zip(bench.manifest.mounts, masters)])
+    with contextlib.closing(Pinned()) as pinned:
+        asked = bound(bench.request, bench.manifest.mounts, bench.manifest.mount_map, bench.private, pinned)
+    assert asked.root == f"/places{bench.box}"
+    assert asked.restore_map[0]["path"] == (str(bench.data) if is_kept else f"/places{bench.data}")
+
+
+def test_a_failure_names_the_paths_and_not_the_places(bench: Bench) -> None:
+    bench.private.prefix = "/places"
+    bench.criu.dies_before = True
+    bench.criu.log = (
+        f"(00.1) Error (criu/mount-v2.c:1): mnt-v2: Failed to open_tree /places{bench.data}: No such file\n"
+    )
+    with pytest.raises(CriuError, match=rf"Failed to open_tree {bench.data}: No such file") as caught:
+        bench.restore()
+    assert "/places" not in str(caught.value.facts)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +227,8 @@ def test_the_root_is_mounted_as_the_workload_had_it(
     (bench.proc.folder / "self" / "mountinfo").write_text(f"{HOST_MOUNTS}24 21 8:2 / {bench.box} {here} - ext4 d rw\n")
     bench.live[0] = bench.live[0].replace(" rw ", f" {intended} ", 1)
     bench.restore()
-    assert bench.criu.ran("restore")[0].root_options == wanted
+    calls = [call for call in bench.private.calls if call[0] == "options"]
+    assert calls == ([] if wanted is None else [("options", str(bench.box), *wanted)])
 
 
 def test_the_images_of_a_user_namespace_are_open_to_its_root_while_criu_reads_them(bench: Bench) -> None:
@@ -224,7 +267,6 @@ def test_an_engine_restores_it_with_our_options_and_stages(bench: Bench) -> None
     assert (restored.pid, restored.changed) == (PID, True)
     assert (options.shell_job, options.file_locks, options.manage_cgroups) == (True, True, "soft")
     assert bench.argv()[-1] == script
-    assert bench.criu.ran("restore")[0].bind_root is None
     assert bench.criu.answers["post-restore"] == 0
     assert bench.record.exists()
 

@@ -34,7 +34,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import 
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Identity as ProcIdentity
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed, SubprocessRunner
 from ansible_collections.fleet.criu.tests.unit import streaming_criu
-from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakeProc
+from ansible_collections.fleet.criu.tests.unit.fakes import HOST_MOUNTS, FakePrivateMounts, FakeProc
 from ansible_collections.fleet.criu.tests.unit.redirection import HANDOFFS, redirect
 from ansible_collections.fleet.criu.tests.unit.streaming_criu import state_of
 
@@ -414,7 +414,7 @@ def _be_agent(host: Host, main: Callable[[str], int]) -> None:
             module.SubprocessRunner = lambda is_prepared: host
             module.Proc = lambda: host.proc
             module._END_SECONDS = host.end_seconds
-        receiver.bind_root_here = lambda root: None
+        receiver.PrivateMounts = FakePrivateMounts
         for setup in host.setups:
             setup()
         status = main(str(host.runtime))

@@ -31,7 +31,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuErro
 from ansible_collections.fleet.criu.plugins.module_utils._files import read_json, write_json
 from ansible_collections.fleet.criu.plugins.module_utils._handoff import reviver as subject
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
-from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, FakeCriu, FakeProc, FakeRunner
+from ansible_collections.fleet.criu.tests.unit.fakes import (
+    BOOT_ID,
+    FakeCriu,
+    FakePrivateMounts,
+    FakeProc,
+    FakeRunner,
+)
 
 PID = 77
 START = 9000
@@ -68,7 +74,7 @@ class Bench:
         self.generations = Generations(folder / "lib" / "generations.json")
         self.asked: list[Any] = []
         self.said: list[bytes] = []
-        self.bound: list[str] = []
+        self.private = FakePrivateMounts("/places")
         (self.images / "pages-1.img").write_text("memory")
         mount = {"mountpoint": "/", "kind": "root", "type": "directory", "mount_options": ["rw"], "fstype": "ext4"}
         self.manifest = Manifest(
@@ -161,7 +167,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         monkeypatch.setattr(subject, "SubprocessRunner", lambda **options: made.criu)
         monkeypatch.setattr(subject, "Generations", lambda: made.generations)
         monkeypatch.setattr(subject, "prepare_process", lambda: None)
-        monkeypatch.setattr(subject, "bind_root_here", made.bound.append)
+        monkeypatch.setattr(subject, "PrivateMounts", lambda: made.private)
         monkeypatch.setattr(subject, "_PATIENCE", 0.05)
         yield made
 
@@ -179,10 +185,9 @@ def test_a_root_that_was_read_only_is_mounted_so_before_criu_is_given_it(bench: 
     write_manifest(bench.images, bench.manifest)
     line = f"200 90 8:1 {bench.box} / {options} - ext4 /dev/sda1 rw"
     bench.criu.restores = lambda: bench.proc.add(PID, start_time=START, mounts=line, root=bench.box) or PID
-    done: list[Any] = []
-    bench.monkeypatch.setattr(subject, "set_root_options", lambda *arguments: done.append((*arguments, bench.bound[:])))
     assert bench.revive().pid == PID
-    assert done == ([] if options == "rw" else [(str(bench.box), given, [str(bench.box)])])
+    bound = ("bind", str(bench.box))
+    assert bench.private.calls == ([bound] if options == "rw" else [bound, ("options", str(bench.box), *given)])
 
 
 def test_the_workload_lives_and_the_agent_s_folder_is_gone(bench: Bench) -> None:
@@ -193,7 +198,9 @@ def test_the_workload_lives_and_the_agent_s_folder_is_gone(bench: Bench) -> None
     assert bench.pid_file.read_text() == f"{PID}\n"
     assert bench.generations.spent("redis") == 4
     assert bench.folders == []
-    assert bench.bound == [str(bench.box)]
+    assert bench.private.calls == [("bind", str(bench.box))]
+    argv = list(bench.criu.ran("restore")[0].argv)
+    assert argv[argv.index("--root") + 1] == f"/places{bench.box}"
 
 
 def test_the_agent_is_asked_for_the_same_in_the_unit(bench: Bench) -> None:
@@ -261,7 +268,7 @@ def test_an_error_comes_back_with_its_remedy_and_facts(bench: Bench, host: Path)
 
 
 def test_what_nobody_has_foreseen_is_told_too(bench: Bench) -> None:
-    bench.monkeypatch.setattr(subject, "bind_root_here", lambda root: 1 / 0)
+    bench.monkeypatch.setattr(subject, "PrivateMounts", lambda: 1 / 0)
     with pytest.raises(CriuError, match="The restore failed: ZeroDivisionError") as caught:
         bench.revive()
     assert "Traceback" in caught.value.facts["agent_log"]
