@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Iterator, Mapping
 
@@ -22,6 +23,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.rsync import I
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.pinned import Pinned
 
 _END_SECONDS = 1.0
+_LOOK_SECONDS = 0.0005
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 
 _CONFIGURATION = """use chroot = yes
@@ -136,9 +138,11 @@ def _start_daemon(configuration: Path, place: int, connection: socket.socket, er
 
 
 def _end_group(daemon: subprocess.Popen[bytes]) -> None:
-    try:
-        daemon.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
+    until = time.monotonic() + _END_SECONDS
+    # A workload may be frozen until this is known. Popen.wait(timeout) looks ever more seldom, at last after 50 ms.
+    while daemon.poll() is None and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+    if daemon.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(daemon.pid, signal.SIGKILL)
         daemon.wait()

@@ -155,6 +155,7 @@ class Receiver(Side[ReceiveRequest]):
         self._root_options: list[str] | None = None
         self._has_all = request.transport == SHARED
         self._has_manifest = False
+        self._has_copies = False
         self._writing: threading.Thread | None = None
         self._identity: Identity | None = None
         self._noted: Noted | None = None
@@ -303,8 +304,7 @@ class Receiver(Side[ReceiveRequest]):
                 self._timings.begin("receive")
                 self._control.send(Message("prepared"))
             elif message.kind == "complete":
-                fields = message.fields
-                self._when_copied(fields["connections"], False, lambda: self._has_been_completed(fields))
+                self._has_been_completed(message.fields)
             else:
                 self._answer_about_files(message)
         except CriuError as error:
@@ -425,7 +425,13 @@ class Receiver(Side[ReceiveRequest]):
             return
         file_server.set_folder_times(fields["folder_times"], self._folders(), self._pinned)
         self._checksums = fields["checksums"]
+        # To the source they have ended, so CRIU may begin. rsync's daemon takes up to 20 ms more to end itself.
+        self._when_copied(fields["connections"], False, self._have_been_copied)
         self._maybe_received()
+
+    def _have_been_copied(self) -> None:
+        self._has_copies = True
+        self._maybe_restored()
 
     def _prepare(self, fields: Mapping[str, Any]) -> None:
         self._manifest = manifest_of(fields["manifest"])
@@ -623,7 +629,8 @@ class Receiver(Side[ReceiveRequest]):
         self._maybe_restored()
 
     def _maybe_restored(self) -> None:
-        if self._identity is not None and self._has_manifest and self._state is Target.RESTORING:
+        has_all = self._identity is not None and self._has_manifest and self._has_copies
+        if has_all and self._state is Target.RESTORING:
             self._happen(Event.RESTORED)
 
     def _send_ready(self) -> None:

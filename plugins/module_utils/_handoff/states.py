@@ -93,8 +93,8 @@ class Event(enum.Enum):
     LOST = "the link is broken"
 
     HELLO = "the source is there"
-    RECEIVED = "all images and files are here and right"
-    RESTORED = "CRIU waits in its post-restore stage"
+    RECEIVED = "all images are here and right, and to the source all files are"
+    RESTORED = "CRIU waits in its post-restore stage, and all copies of files have ended well here too"
     RUN = "the source tells us to run"
     RESUMED = "CRIU has let the workload go"
     ABORT = "the source runs on"

@@ -538,8 +538,30 @@ def test_each_copy_that_the_source_counts_must_have_ended_well_at_the_target(
     result = expect_back(pair)
     assert f"File system {which}." in result["reason"]
     assert ("freezing" in steps(pair)[0]) is (which == "last")
-    assert "complete" not in steps(pair)[1]
-    assert pair.target.argvs("restore") == []
+    assert "committed" not in steps(pair)[0]
+    assert not pair.target.criu.with_name("ran").exists()
+
+
+def test_criu_restores_while_the_last_copies_end_at_the_target(pair: Pair) -> None:
+    with_copies(pair)
+    held, ends = pair.folder / "held", pair.folder / "ends"
+
+    def serve(stream: Any, module: str, modules: Any, folder: Path, pinned: Pinned) -> None:
+        until = time.monotonic() + PATIENCE
+        is_last = ends.exists()
+        while is_last and not held.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        # Of the last one, the target must wait for the end all the same.
+        time.sleep(0.1)
+        with ends.open("a") as stream_of_ends:
+            stream_of_ends.write(f"{held.exists()} {pair.target.criu.with_name('ran').exists()}\n")
+
+    pair.set(SOURCE, sender.files, "Sender", Copies(pair.folder / "book", False))
+    pair.set(TARGET, receiver.file_server, "serve", serve)
+    pair.hook(TARGET, "held", "touch", str(held))
+    pair.run()
+    expect_moved(pair)
+    assert ends.read_text().splitlines() == ["False False", "True False"]
 
 
 def test_what_goes_wrong_at_the_target_is_told_beside_what_rsync_says_here(pair: Pair) -> None:
