@@ -352,7 +352,11 @@ def settle_source(step: Step | None, copy: Copy, target: Outcome) -> Settlement:
         give_up = () if copy is Copy.NONE else (_A.GIVE_UP,)
         return Settlement(Outcome.GONE, (*record, *give_up), frozenset((_A.RECORD_DONE,)))
     if copy is Copy.NONE:
-        return Settlement(Outcome.GONE if step is Step.COMMITTED else Outcome.ENDED)
+        if step is Step.COMMITTED:
+            return Settlement(Outcome.GONE)
+        # With the target's word nothing is left to be decided here.
+        record = (_A.RECORD_BACK,) if target is Outcome.NOT_RUN and step is not Step.BACK else ()
+        return Settlement(Outcome.ENDED, record, frozenset((_A.RECORD_BACK,)))
     if copy is Copy.RUNNING:
         return Settlement(Outcome.BACK, () if step is Step.BACK else (_A.RECORD_BACK,), frozenset((_A.RECORD_BACK,)))
     # What is frozen now is frozen for good, which is done before `committed` is recorded: so if that is not in the
