@@ -29,7 +29,7 @@ _SO_ATTACH_REUSEPORT_CBPF = 51
 _IP = 0xFFF00000
 _LOAD_BYTE, _LOAD_HALF, _LOAD_WORD = 0x30, 0x28, 0x20
 _IF_EQUAL, _IF_AT_LEAST = 0x15, 0x35
-_TIMES, _PLUS, _SHIFTED_RIGHT_BY, _PLUS_KEPT, _KEEP = 0x24, 0x04, 0x74, 0x0C, 0x07
+_TIMES, _PLUS, _SHIFTED_RIGHT_BY, _PLUS_KEPT, _XOR_KEPT, _KEEP = 0x24, 0x04, 0x74, 0x0C, 0xAC, 0x07
 _RETURN, _RETURN_IT = 0x06, 0x16
 _INSTRUCTION = struct.Struct("HBBI")
 _WORD_BITS = 32
@@ -85,9 +85,13 @@ def _choose_queue(listening: socket.socket) -> None:
 
 def _program(salt: int, other_salt: int) -> list[tuple[int, int, int, int]]:
     # What is done, how many instructions to pass over if it is so and if not, operand. Salted, or a crowd could choose
-    # addresses that fill the queue of another one.
+    # addresses that fill the queue of another one; twice, or one product may be all but the same for neighbours.
     queue_by_address = [
         (_TIMES, 0, 0, salt),
+        (_KEEP, 0, 0, 0),
+        (_SHIFTED_RIGHT_BY, 0, 0, _WORD_BITS // 2),
+        (_XOR_KEPT, 0, 0, 0),
+        (_TIMES, 0, 0, other_salt),
         (_SHIFTED_RIGHT_BY, 0, 0, _WORD_BITS - (_QUEUES_BY_ADDRESS - 1).bit_length()),
         (_PLUS, 0, 0, 1),
         (_RETURN_IT, 0, 0, 0),
