@@ -33,6 +33,12 @@ description:
     memory and images are there at the same time; a warning if it takes swap.
   - V(sockets) - CRIU before 4.2 cannot dump TCP and UDP sockets on Linux 6.16 or later.
   - V(io_uring) - CRIU cannot dump io_uring.
+  - V(holdings) - all that the workload holds besides its memory moves with it, with the CRIU options in O(options) and
+    those in RV(options), which are taken without being asked for. It fails for file locks, removed files, connections,
+    watches, terminals and sessions that need another option, and for what CRIU cannot dump or restore whatever the
+    options (a tracer, connections to programs outside, files of the host that are open, devices, protocols and
+    descriptors that CRIU does not know, message queues, mounts over paths of C(/proc) that the target lacks); a warning
+    for what is lost or may pass.
   - V(pids) - the workload's pids are free at the target, unless it has a pid namespace of its own.
   - V(pid_file) - O(pid_file) is not that of a process that lives.
   - V(name) - no process has its root in O(root), and no copy that was restored from images beside O(images) lives.
@@ -101,6 +107,10 @@ options:
       - The RV(fleet.criu.mount_info#module:mounts) of the workload, for RV(way_back) with O(state=describe).
     type: list
     elements: dict
+  options:
+    description:
+      - What will be asked of CRIU, with the names of the options of M(fleet.criu.dump), for V(holdings).
+    type: dict
   contents:
     description:
       - How V(contents) looks at files. V(quick) compares size, mode, owner and, up to 1 MiB, SHA-256; of larger files
@@ -254,6 +264,14 @@ checks:
       result: warning
       reason: The kernel 6.1.0 of node2 is older than 6.12.0 of node1.
       remedy: Move to a host with the same kernel or a newer one, unless it is known to work.
+options:
+  description:
+    - Options of CRIU that V(holdings) counts on and that O(options) does not have. What they keep concerns nobody but
+      the workload. To be added to O(options) at dump and restore.
+  returned: if O(state=check)
+  type: dict
+  sample:
+    file_locks: true
 failures:
   description: Those of RV(checks) that failed.
   returned: if O(state=check)
@@ -269,6 +287,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.criu.plugins.module_utils import _arguments
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.check_holdings import taken_options
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.checks import (
     describe_failures,
     failures,
@@ -291,6 +310,7 @@ def preflight(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]
     result = {
         "checks": [finding.as_dict() for finding in findings],
         "failures": [finding.as_dict() for finding in failed],
+        "options": taken_options(parameters["source"], parameters),
     }
     if failed and parameters["fail_on_problems"]:
         raise CriuError(describe_failures(failed), facts=result)
@@ -315,6 +335,7 @@ def main() -> None:
             "criu_path": {"type": "path"},
             "map_entries": {"type": "list", "elements": "dict"},
             "mounts": {"type": "list", "elements": "dict"},
+            "options": {"type": "dict"},
             "contents": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
             "contents_max_files": {"type": "int", "default": 10000},
             "contents_max_bytes": {"type": "int", "default": 1 << 34},

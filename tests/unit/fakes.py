@@ -79,8 +79,9 @@ class FakeProc(Proc):
     ) -> None:
         folder = self.folder / str(pid)
         self._namespaces(str(pid), own_namespaces)
-        after_parent = " ".join(["1"] * 17)  # fields 5 to 21
-        (folder / "stat").write_text(f"{pid} ({comm}) {state} {parent} {after_parent} {start_time} 0 0\n")
+        after_session = " ".join(["1"] * 15)  # fields 7 to 21
+        # It leads a session and a process group of its own.
+        (folder / "stat").write_text(f"{pid} ({comm}) {state} {parent} {pid} {pid} {after_session} {start_time} 0 0\n")
         (folder / "cmdline").write_text("".join(f"{word}\0" for word in command))
         (folder / "mountinfo").write_text(mounts)
         (folder / "status").write_text(status)

@@ -11,6 +11,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuErro
 from ansible_collections.fleet.criu.plugins.module_utils._preflight import (
     check_engine,
     check_handoff,
+    check_holdings,
     check_hosts,
     check_workload,
 )
@@ -32,6 +33,7 @@ CHECKS: Mapping[str, Callable[[Facts, Facts, Options], Finding]] = {
     "memory": check_hosts.memory,
     "sockets": check_workload.sockets,
     "io_uring": check_workload.io_uring,
+    "holdings": check_holdings.holdings,
     "pids": check_workload.pids,
     "pid_file": check_workload.pid_file,
     "name": check_workload.name,

@@ -15,6 +15,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import SYN
 from ansible_collections.fleet.criu.plugins.module_utils._preflight import occupied
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.engine import source_engine, target_engine
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.holdings import missing_mountpoints
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.host import (
     ask_features,
     host_facts,
@@ -30,10 +31,11 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.workload imp
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Runner
 
-FORMAT = 4
+FORMAT = 5
 
 Facts = Mapping[str, Any]
-# How it will be moved, as far as the checks have to know: `network_lock`, `manage_cgroups`, `transport`, `compression`.
+# How it will be moved, as far as the checks have to know: `network_lock`, `manage_cgroups`, `transport`, `compression`,
+# and in `options` what is asked of CRIU.
 Options = Mapping[str, Any]
 
 
@@ -83,6 +85,7 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
         "absent_addresses": occupied.absent_addresses(proc, wanted_sockets),
         "mapped_files": None if entries is None else files_here(source["mapped_files"], paths),
         "contents": present_contents(entries or (), "path", Effort(**source["effort"])) if compares_contents else None,
+        "missing_mountpoints": missing_mountpoints(source["holdings"]),
         "id_maps": proc.id_maps("self"),
         "max_user_namespaces": occupied.max_user_namespaces(proc),
         "copied": [entry["mountpoint"] for entry in entries or () if entry["data"] == SYNC],

@@ -19,6 +19,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors 
     has_locks,
     socket_inode,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.holdings import holdings
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.mapped import mapped_files
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.sockets import sockets
 from ansible_collections.fleet.criu.plugins.module_utils._proc import NAMESPACES, Proc, memory_bytes
@@ -50,6 +51,7 @@ def workload_facts(pid: int, proc: Proc) -> dict[str, Any]:
         "io_uring": [
             f"process {found.pid}, descriptor {found.number}" for found in opened if found.target == _IO_URING
         ],
+        "holdings": [holding.as_dict() for holding in holdings(proc, pid, pids, opened)],
         "mapped_files": mapped_files(proc, pid, pids),
         "id_maps": proc.id_maps(pid) if "user" in own else None,
         "has_read_only_root": _has_read_only_root(proc, pid),

@@ -119,7 +119,7 @@ def test_without_an_engine_there_is_none_to_ask(hosts: tuple[Host, Host], engine
     source.proc.add(42)
     there = source_facts(source.parameters(None, pid=42), source.proc, source.criu)
     here = target_facts(there, target.parameters(None), target.proc, target.criu)
-    assert (there["format"], there["engine"], here["engine"]) == (4, None, None)
+    assert (there["format"], there["engine"], here["engine"]) == (5, None, None)
 
 
 def test_the_engines_of_both_hosts_are_asked(

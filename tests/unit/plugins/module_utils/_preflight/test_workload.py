@@ -46,6 +46,7 @@ def test_a_plain_workload_needs_nothing(tmp_path: Path) -> None:
         "label": None,
         "sockets": [],
         "io_uring": [],
+        "holdings": [],
         "mapped_files": [],
         "id_maps": None,
         "has_read_only_root": False,
