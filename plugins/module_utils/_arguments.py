@@ -92,6 +92,7 @@ def handoff() -> dict[str, Any]:
         "transport": {"type": "str", "choices": ["direct", "shared"], "default": "direct"},
         "options": {"type": "dict", "default": {}},
         "hooks": {"type": "dict", "default": {}},
+        "hook_environment": {"type": "dict", "default": {}, "no_log": True},
         "pid_file": {"type": "path"},
         "criu_path": {"type": "path"},
         **engine(),

@@ -175,6 +175,12 @@ options:
       - A required hook that fails before the workload runs stops the handoff, and the workload runs on at the source.
     type: dict
     default: {}
+  hook_environment:
+    description:
+      - Variables for all of the hooks, by name. This is the place for a password or a token. The values are in no
+        argument list, result or log, and are replaced in what a hook says when it fails.
+    type: dict
+    default: {}
   unit:
     description:
       - The systemd unit that the workload lives in afterwards. C(criu-WORKLOAD.service) by default.

@@ -145,6 +145,11 @@ options:
       - Commands at named moments, as in M(fleet.criu.handoff_receive).
     type: dict
     default: {}
+  hook_environment:
+    description:
+      - Variables for all of the hooks, as in M(fleet.criu.handoff_receive).
+    type: dict
+    default: {}
   pid_file:
     description:
       - A file with the workload's pid, which is removed when it does not run here any more.

@@ -16,23 +16,21 @@ LARGE = 3 << 20
 
 def main() -> None:
     folder = sys.argv[1]
-    lock = open(f"{folder}/lock", "w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    linked = open(f"{folder}/first", "w+")
-    linked.write("under another name")
-    linked.flush()
+    flags = os.O_RDWR | os.O_CREAT
+    fcntl.flock(os.open(f"{folder}/lock", flags), fcntl.LOCK_EX)
+    linked = os.open(f"{folder}/first", flags)
+    os.write(linked, b"under another name")
     os.link(f"{folder}/first", f"{folder}/second")
     os.remove(f"{folder}/first")
-    large = open(f"{folder}/large", "w+b")
-    large.write(b"x" * LARGE)
-    large.flush()
+    large = os.open(f"{folder}/large", flags)
+    os.write(large, b"x" * LARGE)
     os.remove(f"{folder}/large")
     count = 0
     while True:
         for what, is_well in (
             ("lock", is_locked(f"{folder}/lock")),
-            ("linked", os.fstat(linked.fileno()).st_ino == os.stat(f"{folder}/second").st_ino),
-            ("large", os.pread(large.fileno(), LARGE + 1, 0) == b"x" * LARGE),
+            ("linked", os.fstat(linked).st_ino == os.stat(f"{folder}/second").st_ino),
+            ("large", os.pread(large, LARGE + 1, 0) == b"x" * LARGE),
         ):
             if not is_well:
                 with open(f"{folder}/broken", "a") as report:

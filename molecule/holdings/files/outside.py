@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A program of the host that workloads are connected to.
 
-    outside.py FOLDER
+outside.py FOLDER
 """
 
 import os

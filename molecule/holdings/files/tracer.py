@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Trace a process without stopping it.
 
-    tracer.py PID
+tracer.py PID
 """
 
 import ctypes

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CommandFailed, CriuError
+from ansible_collections.fleet.criu.plugins.module_utils._handoff.states import Step
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Command, Completed, Runner
 
 BEFORE_FREEZE = "before_freeze"
@@ -19,6 +21,10 @@ HELD = "held"
 BEFORE_RUN = "before_run"
 AFTER_RUN = "after_run"
 ROLLED_BACK = "rolled_back"
+
+MOMENTS = (BEFORE_FREEZE, HELD, BEFORE_RUN, AFTER_RUN, ROLLED_BACK)
+# Where the agents are besides; for tests and for watching, they veto nothing.
+_INNER_MOMENTS = ("connected", "copied", *(step.value for step in Step))
 
 # Up to here the source can still run on, so a hook may say no.
 VETO_MOMENTS = frozenset((BEFORE_FREEZE, HELD, BEFORE_RUN))
@@ -35,6 +41,12 @@ VARIABLES = (
 )
 
 DEFAULT_TIMEOUT = 10.0
+
+_PREFIX = "CRIU_HANDOFF_"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Shorter values are no secrets, and would make holes in all that a hook says.
+_SHORTEST_SECRET = 4
+_HIDDEN = "********"
 
 # timeout(1) ends a hook; this is for the case that it cannot.
 _GRACE = 5.0
@@ -56,9 +68,13 @@ class Hook:
 
 @dataclass(frozen=True)
 class Hooks:
-    """The hooks of one side, by moment."""
+    """The hooks of one side, by moment, and the variables that the user gives to all of them.
+
+    The values of these variables are secrets: they are in no argument list, result or log.
+    """
 
     by_moment: Mapping[str, Sequence[Hook]]
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def run(
         self, moment: str, environment: Mapping[str, str], runner: Runner, log: Callable[[str], None]
@@ -69,25 +85,43 @@ class Hooks:
         and rc (None: it could not be started or took too long) for each. Raises HookFailed at a moment of VETO_MOMENTS
         if a required hook fails, and runs no further one; every other failure goes to `log` alone.
         """
-        return [
-            _run(hook, moment, {**environment, "CRIU_HANDOFF_MOMENT": moment}, runner, log)
-            for hook in self.by_moment.get(moment, ())
-        ]
+        given = {**self.variables, **environment, "CRIU_HANDOFF_MOMENT": moment}
+        return [_run(hook, moment, given, self._hide, runner, log) for hook in self.by_moment.get(moment, ())]
+
+    def _hide(self, text: str) -> str:
+        # The longest first: one may be a part of another.
+        for value in sorted(self.variables.values(), key=len, reverse=True):
+            if len(value) >= _SHORTEST_SECRET:
+                text = text.replace(value, _HIDDEN)
+        return text
 
 
-def parse(hooks: Mapping[str, Sequence[Mapping[str, Any]]]) -> Hooks:
-    """The hooks that a user wrote: for each moment a list of {command, timeout, required}.
+def parse(hooks: Mapping[str, Sequence[Mapping[str, Any]]], variables: Mapping[str, Any] | None = None) -> Hooks:
+    """The hooks that a user wrote: for each moment a list of {command, timeout, required}; and the user's variables.
 
-    A moment may be any name; the public ones are the constants of this file. Raises CriuError, which names the place.
+    Raises CriuError, which names the place, also for a moment that there is none of.
     """
     if not isinstance(hooks, Mapping):
         raise _bad("hooks", "is no mapping of moments to lists of hooks")
-    return Hooks({moment: _parse_moment(moment, listed) for moment, listed in hooks.items()})
+    return Hooks(
+        {moment: _parse_moment(moment, listed) for moment, listed in hooks.items()},
+        {name: _parse_variable(name, value) for name, value in (variables or {}).items()},
+    )
+
+
+def _parse_variable(name: Any, value: Any) -> str:
+    is_name = isinstance(name, str) and _VARIABLE.match(name) and not name.startswith(_PREFIX)
+    if not is_name or isinstance(value, (Mapping, list)) or "\0" in str(value):
+        raise CriuError(
+            f"hook_environment.{name} is no variable that a hook can get.",
+            f"Write names of letters, digits and underscores, none that begins with {_PREFIX}, each with a text.",
+        )
+    return str(value)
 
 
 def _parse_moment(moment: Any, listed: Any) -> Sequence[Hook]:
-    if not isinstance(moment, str) or not moment.isidentifier():
-        raise _bad(f"hooks, {moment!r}", "is no name of a moment")
+    if moment not in (*MOMENTS, *_INNER_MOMENTS):
+        raise _bad(f"hooks, {moment!r}", f"is no moment of a handoff. The moments are {', '.join(MOMENTS)}")
     if not _is_list(listed):
         raise _bad(f"hooks.{moment}", "is no list")
     return tuple(_parse_hook(f"hooks.{moment}[{number}]", hook) for number, hook in enumerate(listed))
@@ -143,7 +177,12 @@ def _bad(place: str, what: str) -> CriuError:
 
 
 def _run(
-    hook: Hook, moment: str, environment: Mapping[str, str], runner: Runner, log: Callable[[str], None]
+    hook: Hook,
+    moment: str,
+    environment: Mapping[str, str],
+    hide: Callable[[str], str],
+    runner: Runner,
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     started = time.monotonic()
     completed, problem = _complete(hook, environment, runner)
@@ -156,7 +195,7 @@ def _run(
     }
     if problem is None:
         return result
-    message = f"The hook {' '.join(hook.command)} at {moment} {problem}"
+    message = hide(f"The hook {' '.join(hook.command)} at {moment} {problem}")
     if hook.required and moment in VETO_MOMENTS:
         raise HookFailed(message, "Correct the hook, or write required: false if the handoff may go on.", result)
     log(message)

@@ -39,6 +39,7 @@ class SendRequest:
     copies: Sequence[Mapping[str, Any]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     hooks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    hook_environment: Mapping[str, str] = field(default_factory=dict)
     transport: str = DIRECT
     images: str | None = None
     compression: str = "none"
@@ -72,6 +73,7 @@ class ReceiveRequest:
     create: Sequence[Mapping[str, str]] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     hooks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    hook_environment: Mapping[str, str] = field(default_factory=dict)
     transport: str = DIRECT
     address: str = "::"
     port: int = 0

@@ -60,7 +60,7 @@ class Side(ABC, Generic[Request]):
         self._runner = runner
         self._proc = proc
         self._journal = Journal(request.handoff, self.name)
-        self._hooks = parse(request.hooks)
+        self._hooks = parse(request.hooks, request.hook_environment)
         self._timings = Timings()
         self._reason: CriuError | None = None
         self._hook_results: list[dict[str, Any]] = []

@@ -21,6 +21,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._handoff.hooks import (
     BEFORE_FREEZE,
     BEFORE_RUN,
     HELD,
+    MOMENTS,
     ROLLED_BACK,
     VARIABLES,
     Hook,
@@ -48,16 +49,17 @@ def run(
 
 
 def test_a_hook_has_defaults() -> None:
-    hooks = parse({HELD: [{"command": ["a", "b c"]}, {"command": ["d"], "timeout": 2, "required": False}], "other": []})
-    assert hooks.by_moment == {HELD: (Hook(("a", "b c"), 10.0, True), Hook(("d",), 2.0, False)), "other": ()}
+    hooks = parse({HELD: [{"command": ["a", "b c"]}, {"command": ["d"], "timeout": 2, "required": False}], "run": []})
+    assert hooks.by_moment == {HELD: (Hook(("a", "b c"), 10.0, True), Hook(("d",), 2.0, False)), "run": ()}
 
 
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
         ([], "hooks is no mapping"),
-        ({7: []}, "hooks, 7 is no name of a moment"),
-        ({"be fore": []}, "hooks, 'be fore' is no name of a moment"),
+        ({7: []}, "hooks, 7 is no moment of a handoff. The moments are before_freeze, held, before_run, after_run"),
+        ({"before_frezee": []}, "hooks, 'before_frezee' is no moment of a handoff"),
+        ({"Held": []}, "hooks, 'Held' is no moment"),
         ({HELD: "true"}, "hooks.held is no list"),
         ({HELD: {"command": ["a"]}}, "hooks.held is no list"),
         ({HELD: [{"command": ["a"]}, "true"]}, r"hooks.held\[1\] is no mapping"),
@@ -244,3 +246,35 @@ def test_without_timeout_1_a_required_hook_is_a_veto(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(HookFailed, match="timeout could not be started"):
         run("true")
+
+
+@pytest.mark.parametrize("moment", [*MOMENTS, "connected", "copied", "committed", "running", "cleared"])
+def test_every_moment_that_there_is_may_be_named(moment: str) -> None:
+    assert parse({moment: []}).by_moment == {moment: ()}
+
+
+def test_the_user_s_variables_reach_the_hook_and_nothing_else() -> None:
+    secret = "the pass\nword"
+    script = 'test "$TOKEN" = "$1" && test "$NUMBER" = 7 && echo "wrong: $TOKEN" >&2; exit 3'
+    hooks = parse({AFTER_RUN: [{"command": ["sh", "-c", script, "sh", secret]}]}, {"TOKEN": secret, "NUMBER": 7})
+    logged: list[str] = []
+    (result,) = hooks.run(AFTER_RUN, {}, SubprocessRunner(), logged.append)
+    assert result["rc"] == 3
+    assert "wrong: ********" in logged[0]
+    assert secret not in logged[0]
+    required = parse({HELD: [{"command": ["sh", "-c", 'echo "$TOKEN" >&2; exit 1']}]}, {"TOKEN": "abcd-secret"})
+    with pytest.raises(HookFailed) as caught:
+        required.run(HELD, {}, SubprocessRunner(), logged.append)
+    assert "abcd-secret" not in f"{caught.value}{caught.value.facts}"
+
+
+def test_what_an_agent_tells_is_not_replaced_by_the_user_s_variables() -> None:
+    with pytest.raises(CriuError, match=r"hook_environment\.CRIU_HANDOFF_PID is no variable"):
+        parse({}, {"CRIU_HANDOFF_PID": "1"})
+
+
+@pytest.mark.parametrize("variables", [{"A B": "x"}, {"": "x"}, {"A": {}}, {"A": ["x"]}, {"A": "x\0y"}, {"1A": "x"}])
+def test_variables_that_are_none_are_refused(variables: dict[str, Any]) -> None:
+    with pytest.raises(CriuError, match="is no variable that a hook can get") as caught:
+        parse({}, variables)
+    assert "x\0y" not in str(caught.value)
