@@ -88,6 +88,10 @@ options:
     description:
       - What O(state=describe) returned as RV(facts). Required if O(state=check).
     type: dict
+  host:
+    description:
+      - What this host is called in RV(checks), for example its name in the inventory. By default its own name.
+    type: str
   images:
     description:
       - The folder that the image set will have on this host. Leave it out on a host that keeps no images.
@@ -331,6 +335,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["describe", "check"], "required": True},
             "pid": {"type": "int"},
             "source": {"type": "dict"},
+            "host": {"type": "str"},
             "images": {"type": "path"},
             "criu_path": {"type": "path"},
             "map_entries": {"type": "list", "elements": "dict"},

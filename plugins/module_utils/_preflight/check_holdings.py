@@ -28,7 +28,10 @@ _ROUNDED = 1 << 20
 
 
 def holdings(source: Facts, target: Facts, options: Options) -> Finding:
-    """All that the workload holds moves with it, with the options that are set or taken."""
+    """All that the workload holds moves with it, with the options that are set or taken.
+
+    Reason and remedy have a line for each kind of what does not.
+    """
     given = {**_given(options), **taken_options(source, options)}
     found = _by_kind(source, target)
     problems = [kind for kind in found if kind.verdict == IMPOSSIBLE or _lacks_option(kind, found[kind], given, source)]
@@ -97,7 +100,7 @@ def _sentences(kinds: Sequence[Kind], found: Mapping[Kind, Sequence[Mapping[str,
     for kind in kinds:
         places = [str(holding["where"]) for holding in found[kind]]
         words.append(f"It has {kind.what} ({listed(places)}): {kind.why}.")
-    return " ".join(words)
+    return "\n".join(words)
 
 
 def _remedies(kinds: Sequence[Kind], source: Facts) -> str:
@@ -105,6 +108,6 @@ def _remedies(kinds: Sequence[Kind], source: Facts) -> str:
     for kind in kinds:
         if kind.verdict == OPTION and source["engine"] is not None and kind.option not in _OF_ENGINES:
             words.append("Engines do not hand that option on to CRIU: have the workload let go of them.")
-        elif kind.remedy:
+        else:
             words.append(kind.remedy)
-    return " ".join(dict.fromkeys(words))
+    return "\n".join(words) if any(words) else ""

@@ -75,9 +75,13 @@ def failures(findings: Sequence[Finding]) -> list[Finding]:
 
 def describe_failures(findings: Sequence[Finding]) -> str:
     """All that failed as one text, a line each."""
-    lines = [f"  {finding.name} [{finding.code}]: {finding.reason} {finding.remedy}" for finding in findings]
+    lines = [f"  {finding.name} [{finding.code}]: {_in_one_line(finding)}" for finding in findings]
     count = "1 check keeps" if len(findings) == 1 else f"{len(findings)} checks keep"
     return "\n".join([f"{count} this workload from coming here:", *lines])
+
+
+def _in_one_line(finding: Finding) -> str:
+    return f"{finding.reason} {finding.remedy}".replace("\n", " ")
 
 
 def _asked_not_to() -> Finding:

@@ -50,6 +50,7 @@ def source_facts(parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> d
     return {
         "format": FORMAT,
         **host,
+        **_name(parameters),
         **workload,
         "features": ask_features(host["criu"], workload["needs"], runner),
         "network_locks": _network_locks(host, workload, runner),
@@ -74,6 +75,7 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
     compares_contents = source["contents"] is not None and "contents" not in parameters["skip"]
     return {
         **host,
+        **_name(parameters),
         "features": ask_features(host["criu"], source["needs"], runner),
         "network_locks": _network_locks(host, source, runner),
         "left_tables": left_tables(proc, runner) if locks_network(source) else [],
@@ -116,6 +118,11 @@ def locks_network(source: Facts) -> bool:
     return "net" in source["namespaces"] or any(
         socket["protocol"] == "tcp" and not socket["waits"] for socket in source["sockets"]
     )
+
+
+def _name(parameters: Mapping[str, Any]) -> dict[str, str]:
+    # The inventory's, which may be another than the host's own.
+    return {"host": parameters["host"]} if parameters.get("host") else {}
 
 
 def _network_locks(host: Facts, workload: Facts, runner: Runner) -> dict[str, bool]:

@@ -20,7 +20,7 @@ _SHOWN = 5
 @dataclass(frozen=True)
 class Finding:
     """The result of the check `name`. `code` says for a playbook what `reason` says for a person, in sentences with the
-    figures; `remedy` is what to do about it.
+    figures; `remedy` is what to do about it. If there are several, each has a line of its own in both.
     """
 
     result: str

@@ -117,3 +117,4 @@ def test_the_worst_comes_first_and_all_is_said() -> None:
     assert "(c)" in finding.reason
     assert "(t)" in finding.reason
     assert "(q)" not in finding.reason
+    assert [len(text.split("\n")) for text in (finding.reason, finding.remedy)] == [2, 2]
