@@ -46,7 +46,10 @@ description:
     ports, unless the workload has a network namespace of its own.
   - V(mapped_files) - programs, libraries and other mapped files have the same size and build-ID, except where they are
     copied (data V(sync)) or in the images.
-  - V(contents) - the external mounts with data V(present) have the same contents on both.
+  - V(contents) - the external mounts with data V(present) have the same contents on both. It says what it did not look
+    at - file systems that are the kernel's own (C(sysfs), C(proc), C(cgroup2), C(devtmpfs) and others, in which reading
+    a file may change the host), what the host has mounted below a folder, which the workload does not see there, and
+    the collection's own folders with O(images). Devices, FIFOs and sockets are passed over.
   - V(id_maps) - the target has the IDs of the workload's user namespace.
   - V(container) - the engine of the workload, if it has one, can let the container go, nothing of it is bound to its
     host.

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.kernel import KERNEL_FILE_SYSTEMS
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, problem
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import Rule, decide
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, PRIVATE_FILE_SYSTEMS, ROOT
@@ -236,33 +237,9 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
             )
         )
     path = rule.target_path(mount.host_path)
-    if data == SYNC and mount.type == OTHER:
-        draft.gaps.append(
-            Gap(
-                "not_copyable",
-                mount.mountpoint,
-                "a socket or a device is mounted here, which a copy cannot bring to the target",
-                "Make sure that the target has it, and use data: present.",
-            )
-        )
-    elif data == SYNC and mount.host_path is None:
-        draft.gaps.append(
-            Gap(
-                "no_host_path",
-                mount.mountpoint,
-                f"its contents should be copied, but {_what(mount)} cannot be seen anywhere on the source host",
-                "Mount it on the source host too, or bring its contents to the target yourself (data: present).",
-            )
-        )
-    elif path is None:
-        draft.gaps.append(
-            Gap(
-                "no_host_path",
-                mount.mountpoint,
-                f"its path should be kept, but {_what(mount)} cannot be seen anywhere on the source host",
-                _suggestion(mount),
-            )
-        )
+    gap = _path_gap(mount, data, path)
+    if gap is not None:
+        draft.gaps.append(gap)
     if path is None:
         return
     key = (rule.key or mount.mountpoint) if mount.kind == EXTERNAL else None
@@ -283,6 +260,38 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
         )
     creation = rule.create if data != SYNC and device is None else None
     draft.entries.append(Entry(mount, key, path, str(rule), data, device, creation))
+
+
+def _path_gap(mount: Mount, data: str, path: str | None) -> Gap | None:
+    if data == SYNC and mount.fstype in KERNEL_FILE_SYSTEMS:
+        return Gap(
+            "not_copyable",
+            mount.mountpoint,
+            f"what is in a {mount.fstype} is the kernel's own: it is no data, and reading it may change the source",
+            "Use data: present.",
+        )
+    if data == SYNC and mount.type == OTHER:
+        return Gap(
+            "not_copyable",
+            mount.mountpoint,
+            "a socket or a device is mounted here, which a copy cannot bring to the target",
+            "Make sure that the target has it, and use data: present.",
+        )
+    if data == SYNC and mount.host_path is None:
+        return Gap(
+            "no_host_path",
+            mount.mountpoint,
+            f"its contents should be copied, but {_what(mount)} cannot be seen anywhere on the source host",
+            "Mount it on the source host too, or bring its contents to the target yourself (data: present).",
+        )
+    if path is None:
+        return Gap(
+            "no_host_path",
+            mount.mountpoint,
+            f"its path should be kept, but {_what(mount)} cannot be seen anywhere on the source host",
+            _suggestion(mount),
+        )
+    return None
 
 
 def _no_rule(mount: Mount) -> Gap:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping
 
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import join
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import differing
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import Facts, Options, numbers
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding import (
@@ -140,15 +141,20 @@ def contents(source: Facts, target: Facts, options: Options) -> Finding:
         return not_applicable("No mount map was given on both sides.")
     if not target["contents"]:
         return not_applicable("None of its external mounts has its contents at the target already (data: present).")
+    whole, below = _left_out(source["contents"], target["contents"])
+    compared = {mountpoint: there for mountpoint, there in source["contents"].items() if mountpoint not in whole}
+    said = _not_looked_at({**whole, **{path: why for path, why in below.items() if path not in compared}})
+    if not compared:
+        return not_applicable(f"Nothing of its external mounts can be compared.{said}")
     notes = [
         _compare_contents(mountpoint, there, target["contents"].get(mountpoint), source, target)
-        for mountpoint, there in source["contents"].items()
+        for mountpoint, there in compared.items()
     ]
     for code, weigh, reason, remedy in _CONTENTS_NOTES:
         texts = [text for found, text in notes if found == code]
         if texts:
-            return weigh(code, f"{reason}: {listed(texts)}.", remedy)
-    return passed(_summary(source["contents"]))
+            return weigh(code, f"{reason}: {listed(texts)}.{said}", remedy)
+    return passed(f"{_summary(compared)}{said}")
 
 
 def id_maps(source: Facts, target: Facts, options: Options) -> Finding:
@@ -220,6 +226,23 @@ def _compare_file(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | No
 
 def _short(build_id: str | None) -> str:
     return build_id[:12] if build_id else "(none)"
+
+
+def _left_out(
+    there: Mapping[str, Facts | None], here: Mapping[str, Facts | None]
+) -> tuple[dict[str, str], dict[str, str]]:
+    # Why, by the path in the workload: mounts of which nothing was looked at on one of both hosts, and parts of mounts.
+    whole: dict[str, str] = {}
+    below: dict[str, str] = {}
+    for host in (here, there):
+        for mountpoint, found in host.items():
+            for name, why in found["left_out"].items() if found is not None else ():
+                (below if name else whole)[join(mountpoint, name)] = why
+    return whole, below
+
+
+def _not_looked_at(left_out: Mapping[str, str]) -> str:
+    return f" Not looked at: {', '.join(f'{path} ({why})' for path, why in left_out.items())}." if left_out else ""
 
 
 def _compare_contents(

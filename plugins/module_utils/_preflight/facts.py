@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.network_lock import left_tables
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
@@ -21,6 +21,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.host import 
     host_facts,
     network_locks,
 )
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.left_out import LeftOut
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.mapped import files_here
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.route import route_to
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.units import owner_unit, supervisor
@@ -56,7 +57,7 @@ def source_facts(parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> d
         "network_locks": _network_locks(host, workload, runner),
         "left_tables": left_tables(proc, runner) if locks_network(workload) else [],
         "effort": asdict(effort),
-        "contents": None if entries is None else present_contents(entries, "host_path", effort),
+        "contents": None if entries is None else _contents(entries, "host_path", effort, parameters, proc),
         "engine": source_engine(parameters["engine"], parameters["container"], proc, runner),
         "supervisor": supervisor(parameters["pid"], proc, runner),
         "route": route_to(parameters["address"], proc) if parameters["address"] else None,
@@ -86,8 +87,10 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
         "listeners": occupied.listeners_in_the_way(proc, wanted_sockets),
         "absent_addresses": occupied.absent_addresses(proc, wanted_sockets),
         "mapped_files": None if entries is None else files_here(source["mapped_files"], paths),
-        "contents": present_contents(entries or (), "path", Effort(**source["effort"])) if compares_contents else None,
         "missing_mountpoints": missing_mountpoints(source["holdings"]),
+        "contents": _contents(entries or (), "path", Effort(**source["effort"]), parameters, proc, source["contents"])
+        if compares_contents
+        else None,
         "id_maps": proc.id_maps("self"),
         "max_user_namespaces": occupied.max_user_namespaces(proc),
         "copied": [entry["mountpoint"] for entry in entries or () if entry["data"] == SYNC],
@@ -123,6 +126,18 @@ def locks_network(source: Facts) -> bool:
 def _name(parameters: Mapping[str, Any]) -> dict[str, str]:
     # The inventory's, which may be another than the host's own.
     return {"host": parameters["host"]} if parameters.get("host") else {}
+
+
+def _contents(
+    entries: Sequence[Mapping[str, Any]],
+    path_name: str,
+    effort: Effort,
+    parameters: Mapping[str, Any],
+    proc: Proc,
+    there: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    left_out = LeftOut(proc.mountinfo("self"), [parameters["images"]] if parameters["images"] else [])
+    return present_contents(entries, path_name, effort, left_out, there)
 
 
 def _network_locks(host: Facts, workload: Facts, runner: Runner) -> dict[str, bool]:

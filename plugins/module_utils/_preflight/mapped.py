@@ -9,6 +9,7 @@ import os
 import stat
 from typing import Any, Iterable, Iterator, Mapping
 
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.kernel import KERNEL_FILE_SYSTEMS
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import is_decodable, parse
@@ -21,7 +22,7 @@ _DELETED = " (deleted)"
 def mapped_files(proc: Proc, init: int, pids: Iterable[int]) -> list[dict[str, Any]]:
     """Each mapped file once: `path` in the workload, `mountpoint` of its mount there, `size` in bytes, `build_id`.
 
-    A deleted file is left out, because CRIU puts it into the images.
+    A deleted file is left out, because CRIU puts it into the images, and so is one of the kernel's own.
     """
     mounts = HostMounts(parse(proc.mountinfo(init)))
     owners: dict[str, int] = {}
@@ -30,9 +31,12 @@ def mapped_files(proc: Proc, init: int, pids: Iterable[int]) -> list[dict[str, A
             owners.setdefault(path, pid)
     found = []
     for path, pid in sorted(owners.items()):
-        identity = file_identity(proc.root(pid, path))
         mount = mounts.mount_at(path)
-        if identity is not None and mount is not None:
+        # A file of the kernel (memory of a device in sysfs) is not one that could be brought to the target.
+        if mount is None or mount.fstype in KERNEL_FILE_SYSTEMS:
+            continue
+        identity = file_identity(proc.root(pid, path))
+        if identity is not None:
             found.append({"path": path, "mountpoint": mount.mountpoint, **identity})
     return found
 

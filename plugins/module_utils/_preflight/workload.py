@@ -20,6 +20,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors 
     socket_inode,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.holdings import holdings
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.left_out import LeftOut
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.mapped import mapped_files
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.sockets import sockets
 from ansible_collections.fleet.criu.plugins.module_utils._proc import NAMESPACES, Proc, memory_bytes
@@ -59,16 +60,28 @@ def workload_facts(pid: int, proc: Proc) -> dict[str, Any]:
     }
 
 
-def present_contents(map_entries: Sequence[Mapping[str, Any]], path_name: str, effort: Effort) -> dict[str, Any]:
+def present_contents(
+    map_entries: Sequence[Mapping[str, Any]],
+    path_name: str,
+    effort: Effort,
+    left_out: LeftOut,
+    there: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The contents of each external mount that should be at the target already, by mountpoint.
 
-    `path_name` is the field that has this host's path: `host_path` on the source, `path` on the target.
+    `path_name` is the field that has this host's path: `host_path` on the source, `path` on the target. `there` is what
+    the source gave, which has left out what has to be left out here too.
     """
     return {
-        entry["mountpoint"]: summarize(entry[path_name], effort)
+        entry["mountpoint"]: summarize(entry[path_name], effort, left_out, _left_out_of(there, entry["mountpoint"]))
         for entry in map_entries
         if entry["data"] == PRESENT and entry["kind"] == EXTERNAL and entry.get(path_name) and not entry.get("create")
     }
+
+
+def _left_out_of(contents: Mapping[str, Any] | None, mountpoint: str) -> Sequence[str]:
+    found = (contents or {}).get(mountpoint)
+    return list(found["left_out"]) if found else []
 
 
 def _has_read_only_root(proc: Proc, pid: int) -> bool:

@@ -76,6 +76,15 @@ def test_an_entry_in_plain_types_has_all_that_a_person_wants_to_see() -> None:
     ]
 
 
+@pytest.mark.parametrize("fstype", ["sysfs", "devtmpfs", "cgroup2", "autofs"])
+def test_what_is_the_kernel_s_is_not_copied(fstype: str) -> None:
+    kernel = changed(DATA, fstype=fstype)
+    gap = only_gap(plan([kernel], keep=True, data={"/data": "sync"}))
+    assert (gap.code, gap.mountpoint) == ("not_copyable", "/data")
+    assert f"a {fstype} is the kernel's own" in gap.reason
+    assert plan([kernel], keep=True).gaps == []
+
+
 WHOLE = Mount(7, "/disk", "external", "directory", "ext4", "/mnt/disk", root="/", major=8, minor=17)
 
 

@@ -23,7 +23,17 @@ OPEN_FOLDER = {"message": "/i is open.", "remedy": "Close it."}
 MIB = 1 << 20
 SOCKET = {"protocol": "tcp", "address": "10.0.0.5", "port": 80, "waits": True, "inode": 7}
 CONNECTION = {**SOCKET, "port": 4711, "waits": False}
-SUM = {"files": 1, "bytes": 4, "timed": 1, "complete": True, "names": {}, "shape": "s", "hashes": "h", "times": "t"}
+SUM: dict[str, Any] = {
+    "files": 1,
+    "bytes": 4,
+    "timed": 1,
+    "complete": True,
+    "names": {},
+    "left_out": {},
+    "shape": "s",
+    "hashes": "h",
+    "times": "t",
+}
 HOST: dict[str, Any] = {
     "criu": {"usable": True, "path": "/usr/sbin/criu", "version": "4.2", "problems": []},
     "kernel": "6.18.0-1-amd64",
@@ -456,6 +466,33 @@ def test_mapped_files_need_not_be_there_if_they_are_copied(here: Any) -> None:
 def test_contents_beyond_the_limits_are_a_warning() -> None:
     cut = {"/conf": {**SUM, "complete": False}}
     assert run({"contents": cut}, {"contents": cut})["contents"].code == "contents_unfinished"
+
+
+def test_what_of_contents_was_not_looked_at_is_told() -> None:
+    kernel = {**SUM, "files": 0, "shape": "none", "left_out": {"": "sysfs"}}
+    there = {"/sys": kernel, "/data": {**SUM, "left_out": {"proc": "proc"}}, "/dev": SUM}
+    here = {"/sys": kernel, "/data": SUM, "/dev": {**SUM, "shape": "x", "left_out": {"": "devtmpfs"}}}
+    finding = run({"contents": there}, {"contents": here})["contents"]
+    assert finding.result == "passed"
+    assert finding.reason.endswith(
+        "1 entries of 1 mounts are the same on both; 1 large ones by size and time alone. "
+        "Not looked at: /sys (sysfs), /dev (devtmpfs), /data/proc (proc)."
+    )
+    finding = run({"contents": there}, {"contents": {**here, "/data": {**SUM, "shape": "x"}}})["contents"]
+    assert finding.code == "contents_differ"
+    assert "/sys (sysfs)" in finding.reason
+    # What is mounted below is told of only if it is not compared as a mount of the workload.
+    nested = {"/data": {**SUM, "left_out": {"sub": "ext4"}}, "/data/sub": SUM}
+    finding = run({"contents": nested}, {"contents": {"/data": SUM, "/data/sub": {**SUM, "hashes": "x"}}})["contents"]
+    assert "/data/sub: some of 1 entries have other contents" in finding.reason
+    assert "Not looked at" not in finding.reason
+
+
+def test_contents_of_which_nothing_can_be_looked_at_are_not_checked() -> None:
+    kernel = {"/sys": {**SUM, "left_out": {"": "sysfs"}}}
+    finding = run({"contents": kernel}, {"contents": kernel})["contents"]
+    assert (finding.result, finding.code) == ("skipped", "not_applicable")
+    assert finding.reason.endswith("can be compared. Not looked at: /sys (sysfs).")
 
 
 def test_what_is_worst_about_contents_is_told() -> None:

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.kernel import KERNEL_FILE_SYSTEMS
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort, differing, summarize
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.left_out import LeftOut
 
+NOTHING = LeftOut("")
 LARGE = (1 << 20) + 1
 
 
@@ -36,7 +40,7 @@ def make(folder: Path) -> Path:
 
 
 def look(path: Path, full: bool = False, files: int = 100, size: int = 1 << 30) -> dict[str, Any]:
-    found = summarize(str(path), Effort(full, files, size))
+    found = summarize(str(path), Effort(full, files, size), NOTHING)
     assert found is not None
     return found
 
@@ -85,7 +89,6 @@ def test_a_large_file_is_told_by_its_time_unless_all_are_read(one: Path, other: 
         (lambda folder: (folder / "sub/conf").chmod(0o600), "mode 0600"),
         (lambda folder: (folder / "new").touch(), "new is only on the target"),
         (lambda folder: (folder / "large").unlink(), "large is only on the source"),
-        (lambda folder: os.mkfifo(folder / "fifo"), "fifo is only on the target"),
     ],
 )
 def test_other_shapes_are_seen_and_named(one: Path, other: Path, change: Any, said: str) -> None:
@@ -104,7 +107,97 @@ def test_sockets_are_left_out(one: Path, other: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(other)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("redis.sock")
+    os.mkfifo(other / "sub/fifo")
     assert look(one) == look(other)
+
+
+def test_a_file_that_became_a_fifo_is_not_waited_for(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = os.lstat(one / "sub/conf")
+    (one / "sub/conf").unlink()
+    os.mkfifo(one / "sub/conf")
+    real = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path, **more: status if str(path).endswith("conf") else real(path, **more))
+    assert look(one)["names"]["sub/conf"][1] == "sha256 unreadable"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Everything that was opened or listed."""
+    paths: list[str] = []
+    for name in ("open", "listdir"):
+        real = getattr(os, name)
+
+        def noting(path: Any, *more: Any, _real: Any = real, **named: Any) -> Any:
+            paths.append(os.fsdecode(path))
+            return _real(path, *more, **named)
+
+        monkeypatch.setattr(os, name, noting)
+    return paths
+
+
+def left_out(path: Path, mounts: dict[str, str], own: Any = ()) -> LeftOut:
+    rows = ["1 0 8:1 / / rw - ext4 a rw"]
+    rows += [
+        f"{number} 1 0:{number} / {path}/{name} rw - {fstype} a rw"
+        for number, (name, fstype) in enumerate(mounts.items(), 2)
+    ]
+    return LeftOut("\n".join(rows).replace("/. ", " "), own)
+
+
+@pytest.mark.parametrize("fstype", sorted(KERNEL_FILE_SYSTEMS))
+def test_nothing_of_a_kernel_file_system_is_opened(one: Path, opened: list[str], fstype: str) -> None:
+    for path in (one, one / "sub", one / "sub/conf"):
+        found = summarize(str(path), Effort(True), left_out(one, {".": fstype}))
+        assert found is not None
+        assert (found["files"], found["left_out"]) == (0, {"": fstype})
+    assert opened == []
+
+
+def test_a_kernel_file_system_below_is_neither_opened_nor_compared(one: Path, other: Path, opened: list[str]) -> None:
+    (one / "sub/hot_add").write_text("7")
+    (one / "sub").chmod(0o555)
+    here = left_out(one, {"sub": "sysfs", "large": "fuse.lxcfs"})
+    found = summarize(str(one), Effort(True), here)
+    assert found is not None
+    assert found["left_out"] == {"large": "fuse.lxcfs", "sub": "sysfs"}
+    assert sorted(found["names"]) == ["", "link"]
+    assert opened == [str(one)]
+    # A mount is at its mountpoint however the path is written.
+    (one.parent / "way").symlink_to(one)
+    assert summarize(f"{one.parent}/way/sub", Effort(), here) == summarize(f"{one}/sub", Effort(), here)
+    # The target leaves out what the source did.
+    for name in ("sub/conf", "large"):
+        (other / name).unlink()
+    assert summarize(str(other), Effort(True), NOTHING, found["left_out"]) == {**found, "left_out": {}}
+
+
+def test_a_covered_kernel_file_system_does_not_matter(one: Path) -> None:
+    rows = f"1 0 8:1 / / rw - ext4 a rw\n2 1 0:2 / {one} rw - sysfs a rw\n3 2 8:2 / {one} rw - ext4 a rw"
+    found = summarize(str(one), Effort(), LeftOut(rows))
+    assert found is not None
+    assert (found["files"], found["left_out"]) == (5, {})
+
+
+def test_our_own_folders_are_left_out_wherever_they_show(one: Path, opened: list[str]) -> None:
+    for path, name in ((one, "sub"), (one / "sub", ""), (one / "sub/conf", "")):
+        found = summarize(str(path), Effort(), left_out(one, {}, [one / "sub"]))
+        assert found is not None
+        assert found["left_out"] == {name: "of this collection"}
+    assert str(one / "sub") not in opened
+    # The same folder through a bind of one above it has another path.
+    (one / "alias").symlink_to(one)
+    found = summarize(str(one), Effort(), LeftOut("", [one / "alias/sub"]))
+    assert found is not None
+    assert found["left_out"] == {"sub": "of this collection"}
+
+
+@pytest.mark.parametrize("make_it", [os.mkfifo, lambda path: os.mknod(path, stat.S_IFSOCK | 0o600)])
+def test_a_special_file_is_left_out(tmp_path: Path, opened: list[str], make_it: Any) -> None:
+    make_it(tmp_path / "it")
+    found = summarize(str(tmp_path / "it"), Effort(True), NOTHING)
+    assert found is not None
+    assert found["left_out"] == {"": "special file"}
+    assert opened == []
 
 
 def test_a_file_is_looked_at_like_a_folder_of_one(tmp_path: Path) -> None:
@@ -114,7 +207,7 @@ def test_a_file_is_looked_at_like_a_folder_of_one(tmp_path: Path) -> None:
 
 
 def test_nothing_is_nothing(tmp_path: Path) -> None:
-    assert summarize(str(tmp_path / "none"), Effort()) is None
+    assert summarize(str(tmp_path / "none"), Effort(), NOTHING) is None
 
 
 def test_limits(one: Path, other: Path) -> None:

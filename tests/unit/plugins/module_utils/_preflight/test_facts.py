@@ -64,6 +64,16 @@ def test_both_look_at_the_same_things(hosts: tuple[Host, Host]) -> None:
     json.dumps(here)
 
 
+def test_the_images_are_no_contents(hosts: tuple[Host, Host]) -> None:
+    source, target = hosts
+    source.proc.add(42)
+    entries = [entry(source, target)]
+    there = source_facts(source.parameters(entries, pid=42, images=str(source.conf)), source.proc, source.criu)
+    assert there["contents"]["/conf"]["left_out"] == {"": "of this collection"}
+    here = target_facts(there, target.parameters(entries, images=str(target.conf)), target.proc, target.criu)
+    assert here["contents"]["/conf"]["left_out"] == {"": "of this collection"}
+
+
 def test_contents_are_not_read_if_they_are_skipped_or_unknown(hosts: tuple[Host, Host]) -> None:
     source, target = hosts
     source.proc.add(42)

@@ -17,6 +17,7 @@ MOUNTS = """\
 100 90 8:1 /srv/box / rw - ext4 /dev/sda1 rw
 101 100 8:1 /srv/data /data rw - ext4 /dev/sda1 rw
 102 100 0:9 / /tmp rw - tmpfs tmpfs rw
+103 100 0:8 / /sys rw - sysfs sysfs rw
 """
 MAPS = """\
 55d0-55d1 r-xp 00000000 08:01 11 {head}/bin/redis
@@ -27,13 +28,14 @@ MAPS = """\
 7f02-7f03 r--p 00000000 08:01 14 /data/none
 7f03-7f04 rw-s 00000000 00:0e 15 /tmp/shared
 7f04-7f05 rw-s 00000000 00:01 16 /dev/zero (deleted)
+7f05-7f06 rw-s 00000000 00:08 17 /sys/resource0
 7f05-7f06 rw-p 00000000 00:00 0
 """
 
 
 def scene(tmp_path: Path) -> FakeProc:
     box = tmp_path / "box"
-    for name in ("bin/redis", "data/with blank", "tmp/shared"):
+    for name in ("bin/redis", "data/with blank", "tmp/shared", "sys/resource0"):
         (box / name).parent.mkdir(parents=True)
         (box / name).write_text(name)
     proc = FakeProc(tmp_path / "proc")
@@ -44,7 +46,7 @@ def scene(tmp_path: Path) -> FakeProc:
     return proc
 
 
-def test_each_file_is_there_once_with_its_mount(tmp_path: Path) -> None:
+def test_each_file_that_is_not_the_kernel_s_is_there_once_with_its_mount(tmp_path: Path) -> None:
     assert mapped_files(scene(tmp_path), 42, [42, 43, 44]) == [
         {"path": "/bin/redis", "mountpoint": "/", "size": 9, "build_id": None},
         {"path": "/data/with blank", "mountpoint": "/data", "size": 15, "build_id": None},

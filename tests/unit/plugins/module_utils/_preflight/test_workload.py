@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.left_out import LeftOut
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.workload import present_contents, workload_facts
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeProc
 
@@ -142,7 +143,8 @@ def test_the_contents_that_should_be_at_the_target_are_summed_up(tmp_path: Path)
         {**external, "mountpoint": "/none", "data": "present", "host_path": None},
         {**external, "mountpoint": "/", "data": "present", "kind": "root"},
     ]
-    found = present_contents(entries, "host_path", Effort())
+    found = present_contents(entries, "host_path", Effort(), LeftOut(""))
     assert list(found) == ["/conf"]
     assert found["/conf"]["bytes"] == 1
-    assert present_contents(entries, "path", Effort())["/conf"]["bytes"] == 0
+    here = present_contents(entries, "path", Effort(), LeftOut(""), {"/conf": None})["/conf"]
+    assert (here["bytes"], here["left_out"]) == (0, {"": "special file"})
