@@ -203,7 +203,9 @@ mounts:
       description: The path of this host that auto detection would write into the images.
       type: str
     host_path:
-      description: The best path on the host where its root can be seen; null if there is none.
+      description: >-
+        The best path on the host where its root can be seen; null if there is none. It is the one through the mount of
+        the file system itself, or of the host's root, unless that is covered there; then one through a bind.
       type: str
     host_paths:
       description: All such paths, the best first, each with V(path), V(mount_id), V(hidden) and V(reason).

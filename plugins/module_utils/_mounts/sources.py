@@ -12,6 +12,11 @@ from typing import Any, Callable, Iterable, NamedTuple, Sequence
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import folders_of, join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse, printable
 
+# Where a host has its own folders, even if what is mounted there is a folder of a larger file system (hier(7); on a
+# host that is an ostree deployment all of them are binds).
+_ORDINARY_PLACES = frozenset({"/", "/boot", "/etc", "/home", "/root", "/usr", "/var"})
+_SUBVOLUME = "subvol="
+
 
 class HostPath(NamedTuple):
     """A path on the host that may show a mount's root; `hidden` if another mount covers it there."""
@@ -36,6 +41,7 @@ class HostMounts:
         known = {row.mount_id for row in rows}
         self._top: MountRow | None = None
         self._peer_groups = {row.shared for row in rows if row.shared is not None}
+        self._later_binds = _later_binds(rows)
         for row in rows:
             self._by_root[row.device, row.root].append(row)
             if row.parent_id == row.mount_id or row.parent_id not in known:
@@ -47,20 +53,29 @@ class HostMounts:
         """All host paths where the root of `row` is, the best first.
 
         A host mount shows it if it is of the same superblock (device number) and its own root is a parent of that
-        root, or equal. A visible path is better than a covered one, a nearer root better than a farther one, a shorter
-        path better than a longer one.
+        root, or equal. A visible path is better than a covered one, and one through the mount of the file system itself
+        (see `_is_plain`) better than one through a bind of some folder: that is the path that the administrator knows
+        and that stays, while anybody may have bound the folder anywhere. Of binds that of the outermost folder is
+        better, of what is left a shorter path.
         """
         found = []
         for folder in folders_of(row.root):
             for host_row in self._by_root.get((row.device, folder), ()):
                 path = join(host_row.mountpoint, relative(row.root, host_row.root))
                 hidden = self.mount_at(path) is not host_row
-                found.append((hidden, -len(host_row.root), len(path), host_row, path))
-        found.sort(key=lambda entry: entry[:3])
+                found.append(((hidden, *self._strangeness(host_row), len(path)), host_row, path))
+        found.sort(key=lambda entry: entry[0])
         return [
-            HostPath(path, host_row.mount_id, hidden, _reason(row, host_row, hidden))
-            for hidden, _depth, _length, host_row, path in found
+            HostPath(path, host_row.mount_id, order[0], _reason(row, host_row, order[0]))
+            for order, host_row, path in found
         ]
+
+    def _strangeness(self, host_row: MountRow) -> tuple[bool, int, bool]:
+        is_bind = host_row.mount_id in self._later_binds
+        is_strange = is_bind or not _is_plain(host_row)
+        # Of plain ones the nearest: a subvolume that is mounted itself may also be seen through the whole file system.
+        depth = len(host_row.root)
+        return is_strange, depth if is_strange else -depth, is_bind
 
     def has_peer_group(self, shared: int | None) -> bool:
         """Whether a mount of the host is in this peer group."""
@@ -90,6 +105,26 @@ def file_system(path: str, mountinfo: str) -> str:
 def prefer(paths: Iterable[HostPath], is_same: Callable[[str], bool]) -> list[HostPath]:
     """The same paths, those first at which `is_same` finds the mount's very root."""
     return sorted(paths, key=lambda candidate: candidate.hidden or not is_same(candidate.path))
+
+
+def _is_plain(row: MountRow) -> bool:
+    """Whether it is the mount of a whole file system or of a whole subvolume (btrfs(5)), or an ordinary place."""
+    if row.root == "/" or row.mountpoint in _ORDINARY_PLACES:
+        return True
+    return row.fstype == "btrfs" and f"{_SUBVOLUME}{row.root}" in row.super_options
+
+
+def _later_binds(rows: Sequence[MountRow]) -> frozenset[int]:
+    # A bind is in the peer group of what it was made from (mount_namespaces(7)), and mountinfo has the older one first.
+    seen: set[tuple[str, str, int]] = set()
+    found = set()
+    for row in rows:
+        if row.shared is not None:
+            identity = row.device, row.root, row.shared
+            if identity in seen:
+                found.add(row.mount_id)
+            seen.add(identity)
+    return frozenset(found)
 
 
 def _reason(row: MountRow, host_row: MountRow, hidden: bool) -> str:

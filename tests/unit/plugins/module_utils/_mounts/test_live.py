@@ -116,10 +116,10 @@ def test_a_mount_that_is_only_hidden_on_the_host_has_no_host_path(tmp_path: Path
 
 
 def test_of_several_host_paths_the_one_with_the_very_same_file_is_best(tmp_path: Path, root: Path) -> None:
-    # By mountinfo alone the bind at /short would be nearer.
-    host = f"{HOST_MOUNTS}24 21 8:9 / {tmp_path} rw - ext4 b rw\n25 21 8:9 /data /short rw - ext4 b rw\n"
+    # By mountinfo alone the one through the whole file system would be plainer.
+    host = f"{HOST_MOUNTS}24 21 8:9 / /whole rw - ext4 b rw\n25 21 8:9 /data {tmp_path}/data rw - ext4 b rw\n"
     found = read(tmp_path, root, "101 100 8:9 /data /data rw - ext4 b rw", host=host)
-    assert [path["path"] for path in found["/data"]["host_paths"]] == [f"{tmp_path}/data", "/short"]
+    assert [path["path"] for path in found["/data"]["host_paths"]] == [f"{tmp_path}/data", "/whole/data"]
     assert found["/data"]["host_path"] == f"{tmp_path}/data"
 
 

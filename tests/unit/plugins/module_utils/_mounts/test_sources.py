@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.sources import HostMounts, HostPath, prefer
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse
 
@@ -30,12 +31,12 @@ def id_at(host: str, path: str) -> int | None:
     return found.mount_id if found else None
 
 
-def test_a_root_is_seen_below_every_mount_of_its_superblock_with_a_parent_root_the_nearest_first() -> None:
-    assert paths(HOST, "9 1 8:2 /data/db /var/db rw - ext4 a rw") == [("/srv/alias/db", False), ("/srv/data/db", False)]
+def test_a_root_is_seen_below_every_mount_of_its_superblock_with_a_parent_root_binds_last() -> None:
+    assert paths(HOST, "9 1 8:2 /data/db /var/db rw - ext4 a rw") == [("/srv/data/db", False), ("/srv/alias/db", False)]
 
 
 def test_an_equal_root_is_the_mountpoint_itself() -> None:
-    assert paths(HOST, "9 1 8:2 /data /d rw - ext4 a rw") == [("/srv/alias", False), ("/srv/data", False)]
+    assert paths(HOST, "9 1 8:2 /data /d rw - ext4 a rw") == [("/srv/data", False), ("/srv/alias", False)]
     assert paths(HOST, "9 1 0:21 / /run rw - tmpfs a rw") == [("/run", False)]
     assert paths(HOST, "9 1 8:1 / /host rw - ext4 a rw") == [("/", False)]
 
@@ -63,6 +64,61 @@ def test_of_equal_roots_the_shorter_path_is_first() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("host", "root", "expected"),
+    [
+        # A bind of the folder itself, of one in it, of one above it, wherever.
+        ("22 21 8:1 /srv/data /opt/export rw - ext4 a rw", "/srv/data", ["/srv/data", "/opt/export"]),
+        ("22 21 8:1 /srv/data /x rw - ext4 a rw", "/srv/data/db", ["/srv/data/db", "/x/db"]),
+        ("22 21 8:1 /srv /x rw - ext4 a rw", "/srv/data", ["/srv/data", "/x/data"]),
+        ("22 21 8:1 / /x rw shared:1 - ext4 a rw", "/srv", ["/srv", "/x/srv"]),
+        # If the plain path is covered, the next best one counts: of binds that of the outermost folder.
+        (
+            (
+                "22 21 0:9 / /srv/data rw - tmpfs a rw\n23 21 8:1 /srv/data /x rw - ext4 a rw\n"
+                "24 21 8:1 /srv /opt/export rw - ext4 a rw"
+            ),
+            "/srv/data",
+            ["/opt/export/data", "/x", "/srv/data"],
+        ),
+    ],
+)
+def test_a_bind_is_no_better_than_the_folder_itself(host: str, root: str, expected: list[str]) -> None:
+    # The root of the host is a folder of a larger file system, too, if it is a container.
+    for above in ("", "/machines/one"):
+        rows = [mount(line) for line in f"21 1 8:1 / / rw shared:1 - ext4 a rw\n{host}".splitlines()]
+        rows = [row._replace(root=join(above, relative(row.root, "/")) or "/") for row in rows]
+        row = mount("9 1 8:1 / /d rw - ext4 a rw")._replace(root=above + root)
+        assert [found.path for found in HostMounts(rows).candidates(row)] == expected
+
+
+def test_a_bind_of_a_whole_file_system_is_told_by_its_peer_group() -> None:
+    disk = "21 1 8:1 / / rw - ext4 a rw\n22 21 8:2 / /srv/long/way rw shared:7 - ext4 a rw\n"
+    row = "9 1 8:2 /d /d rw - ext4 a rw"
+    assert paths(f"{disk}23 21 8:2 / /x rw shared:7 - ext4 a rw", row) == [("/srv/long/way/d", False), ("/x/d", False)]
+    assert paths(f"{disk}23 21 8:2 / /x rw shared:8 - ext4 a rw", row) == [("/x/d", False), ("/srv/long/way/d", False)]
+
+
+def test_a_subvolume_that_is_mounted_is_nearer_than_the_whole_file_system() -> None:
+    host = (
+        "21 1 0:30 /@ / rw - btrfs /dev/sda rw,subvolid=256,subvol=/@\n"
+        "22 21 0:30 / /b rw - btrfs /dev/sda rw,subvolid=5,subvol=/\n"
+        "23 21 0:30 /@data/one /x rw - btrfs /dev/sda rw,subvolid=257,subvol=/@data\n"
+        "24 21 0:30 /@data /mnt/data rw - btrfs /dev/sda rw,subvolid=257,subvol=/@data"
+    )
+    row = "9 1 0:30 /@data/one /d rw - btrfs /dev/sda rw"
+    assert [path for path, _hidden in paths(host, row)] == ["/mnt/data/one", "/b/@data/one", "/x"]
+
+
+def test_the_folders_of_an_ostree_deployment_are_at_their_ordinary_places() -> None:
+    host = (
+        "21 1 8:1 /ostree/deploy/os/deploy/1.0 / rw - xfs a rw\n22 21 8:1 / /sysroot ro - xfs a rw\n"
+        "23 21 8:1 /ostree/deploy/os/var /var rw - xfs a rw"
+    )
+    row = "9 1 8:1 /ostree/deploy/os/var/lib/data /d rw - xfs a rw"
+    assert [path for path, _hidden in paths(host, row)] == ["/var/lib/data", "/sysroot/ostree/deploy/os/var/lib/data"]
+
+
 def test_a_path_under_a_later_mount_is_hidden_and_comes_last() -> None:
     host = HOST + "25 23 0:30 / /srv/alias/db rw - tmpfs tmpfs rw\n"
     found = HostMounts(parse(host)).candidates(mount("9 1 8:2 /data/db /var/db rw - ext4 a rw"))
@@ -77,7 +133,7 @@ def test_a_path_under_a_later_mount_is_hidden_and_comes_last() -> None:
 
 def test_a_mount_stacked_on_another_hides_it() -> None:
     host = HOST + "25 22 8:3 / /srv rw - xfs a rw\n"
-    assert paths(host, "9 1 8:2 /data /d rw - ext4 a rw") == [("/srv/alias", True), ("/srv/data", True)]
+    assert paths(host, "9 1 8:2 /data /d rw - ext4 a rw") == [("/srv/data", True), ("/srv/alias", True)]
     assert paths(host, "9 1 8:3 /data /d rw - xfs a rw") == [("/srv/data", False)]
 
 
