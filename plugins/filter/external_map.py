@@ -127,7 +127,7 @@ _value:
       elements: dict
       sample: [{"mountpoint": "/data", "kind": "external", "type": "directory", "fstype": "ext4",
                 "host_path": "/srv/data", "key": "/data", "path": "/mnt/ssd/srv/data", "rule": "prefix: /srv",
-                "data": "present", "device": null, "create": null}]
+                "data": "present", "device": null, "create": null, "copied_with": null}]
     gaps:
       description: Everything that is missing or wrong, as far as it can be known without asking the target.
       type: list

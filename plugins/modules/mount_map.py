@@ -171,12 +171,16 @@ restore_map:
   elements: dict
   sample: [{"key": "/data", "path": "/srv/fast/data"}]
 entries:
-  description: The root and each external mount with its path here, its key, the rule that decided and its data.
+  description: >-
+    The root and each external mount with its path here, its key, the rule that decided and its data. V(copied_with) is
+    the mountpoint of the mount whose copy brings this one's contents too, because it has the same folder, or one above
+    it, here as on the source.
   returned: always
   type: list
   elements: dict
   sample: [{"mountpoint": "/data", "kind": "external", "type": "directory", "fstype": "ext4", "host_path": "/srv/data",
-            "key": "/data", "path": "/srv/fast/data", "rule": "mountpoint: /data", "data": "sync", "device": null}]
+            "key": "/data", "path": "/srv/fast/data", "rule": "mountpoint: /data", "data": "sync", "device": null,
+            "create": null, "copied_with": null}]
 gaps:
   description: Everything that is missing or wrong.
   returned: always

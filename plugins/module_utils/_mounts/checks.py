@@ -85,6 +85,8 @@ def _check_path(entry: Entry) -> Gap | None:
     parent = str(Path(path).parent)
     if entry.create is not None:
         return _check_creation(entry, entry.create, expected, parent)
+    if entry.copied_with is not None:
+        return None
     if entry.data != SYNC:
         remedy = f"Create it with its contents, correct the rule ({entry.rule}), or have it copied (data: sync)."
         return Gap("missing_path", mountpoint, f"{path} does not exist", remedy)
@@ -119,7 +121,7 @@ def require_replaceable(path: str, workload: str, generation: int | None = None,
 def _check_contents(
     entry: Entry, may_replace: Callable[[str], bool], newer: Callable[[Entry], str | None]
 ) -> Gap | None:
-    if entry.data != SYNC or not _has_contents(entry.path):
+    if entry.data != SYNC or entry.copied_with is not None or not _has_contents(entry.path):
         return None
     if may_replace(entry.path):
         why_not = newer(entry)

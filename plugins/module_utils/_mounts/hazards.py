@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence, Tuple
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.groups import Split, find_splits
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.kernel import KERNEL_FILE_SYSTEMS
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import folders_of, join, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import (
     ERROR,
     IGNORE,
+    OTHER,
     SYNC,
     WARNING,
     Entry,
@@ -31,6 +34,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import 
 LOST_READ_ONLY = "lost_read_only"
 LOST_FLAGS = "lost_flags"
 ONE_PATH_FOR_TWO_KEYS = "one_path_for_two_keys"
+FOLDER_SPLIT = "folder_split"
 SHARING_TURNS_INTERNAL = "sharing_turns_internal"
 SLAVE_WITHOUT_MASTER = "slave_without_master"
 SHARING_GROUP_SPLIT = "sharing_group_split"
@@ -41,6 +45,7 @@ SEVERITIES: Mapping[str, str] = {
     LOST_READ_ONLY: ERROR,
     LOST_FLAGS: WARNING,
     ONE_PATH_FOR_TWO_KEYS: ERROR,
+    FOLDER_SPLIT: ERROR,
     SHARING_TURNS_INTERNAL: WARNING,
     SLAVE_WITHOUT_MASTER: ERROR,
     SHARING_GROUP_SPLIT: ERROR,
@@ -48,6 +53,8 @@ SEVERITIES: Mapping[str, str] = {
     "foreign_contents": ERROR,
     "others_may_alter": WARNING,
 }
+
+_Place = Tuple[str, str]
 
 _FLAGS = ("nosuid", "nodev", "noexec")
 
@@ -65,7 +72,9 @@ def find_hazards(entries: Sequence[Entry], target: HostMounts, mounts: Sequence[
             found.extend(_slave_without_master(entry, row))
             found.extend(_lost_flags(entry, row) if entry.mount.kind == EXTERNAL else ())
         found.extend(_sharing_turns_internal(entry) if entry.mount.kind == EXTERNAL else ())
-    found.extend(_one_path_for_two_keys(external))
+    places = {id(entry): _target_place(entry, there[id(entry)]) for entry in entries}
+    found.extend(_one_path_for_two_keys(external, places))
+    found.extend(_folder_splits(entries, places))
     found.extend(_splits(external, {identity: row.device for identity, row in there.items() if row is not None}))
     told = {gap.mountpoint for gap in found if gap.code == SHARING_GROUP_SPLIT}
     for split in find_splits(entries, mounts, target):
@@ -146,21 +155,60 @@ def _slave_without_master(entry: Entry, row: MountRow) -> list[Gap]:
     ]
 
 
-def _one_path_for_two_keys(entries: Sequence[Entry]) -> list[Gap]:
-    by_path: dict[str, list[Entry]] = defaultdict(list)
+def _one_path_for_two_keys(entries: Sequence[Entry], places: Mapping[int, _Place]) -> list[Gap]:
+    by_place: dict[_Place, list[Entry]] = defaultdict(list)
     for entry in entries:
-        by_path[entry.path].append(entry)
+        by_place[places[id(entry)]].append(entry)
     return [
         Gap(
             ONE_PATH_FOR_TWO_KEYS,
             entry.mount.mountpoint,
-            f"{path} would be mounted at {_listed(users)}, which are different now",
+            f"{' and '.join(sorted({user.path for user in users}))} would be mounted at {_listed(users)}, which are "
+            "different now",
             "Give each a path of its own.",
         )
-        for path, users in by_path.items()
+        for users in by_place.values()
         if len({_place(entry) for entry in users}) > 1
         for entry in users
     ]
+
+
+def _folder_splits(entries: Sequence[Entry], places: Mapping[int, _Place]) -> Iterator[Gap]:
+    """What is one folder at the source, or one inside the other, and would not be so at the target."""
+    entries = [entry for entry in entries if _can_be_split(entry.mount)]
+    by_place: dict[_Place, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_place[entry.mount.place].append(entry)
+    for entry in entries:
+        superblock, root = entry.mount.place
+        for folder in folders_of(root):
+            rest = relative(root, folder)
+            for outer in by_place.get((superblock, folder), ()):
+                device, outer_root = places[id(outer)]
+                if places[id(entry)] != (device, join(outer_root, rest)):
+                    yield _folder_split(outer, entry, rest)
+
+
+def _can_be_split(mount: Mount) -> bool:
+    # The kernel's own and devices are the same wherever they are seen; of some mounts no superblock is told.
+    return mount.type != OTHER and mount.fstype not in KERNEL_FILE_SYSTEMS and (mount.major, mount.minor) != (0, 0)
+
+
+def _folder_split(outer: Entry, entry: Entry, rest: str) -> Gap:
+    what = f"the folder {rest} of" if rest else "the folder of"
+    return Gap(
+        FOLDER_SPLIT,
+        entry.mount.mountpoint,
+        f"it is {what} {outer.mount.mountpoint} at the source, and would be another one at the target "
+        f"({entry.path}, while that is {join(outer.path, rest)}): what is written to one would no longer show in the "
+        "other",
+        f"Choose {join(outer.path, rest)} for it.",
+    )
+
+
+def _target_place(entry: Entry, row: MountRow | None) -> _Place:
+    """On which superblock of the target the path is, and where on it; the path alone if nothing is known of it."""
+    return ("", entry.path) if row is None else (row.device, join(row.root, relative(entry.path, row.mountpoint)))
 
 
 def _splits(entries: Sequence[Entry], devices: Mapping[int, str]) -> list[Gap]:

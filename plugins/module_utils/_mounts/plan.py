@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os.path
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.creation import Creation
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.kernel import KERNEL_FILE_SYSTEMS
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, problem
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join, problem, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.rules import Rule, decide
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, PRIVATE_FILE_SYSTEMS, ROOT
 
@@ -71,6 +71,16 @@ class Mount:
     decodable: bool = True
     configured: bool = True
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The superblock at the source, and where on it the mount's root is: one place is one folder or file.
+
+        Where no superblock is told (none has the number 0:0), what is known of the source's paths stands in.
+        """
+        if (self.major, self.minor) == (0, 0):
+            return "", self.host_path or self.root
+        return f"{self.major}:{self.minor}", self.root
+
     @classmethod
     def from_dict(cls, mount: Mapping[str, Any]) -> Mount:
         """A mount as the module mount_info returns it."""
@@ -82,7 +92,8 @@ class Entry:
     """One line of the mount map: the mount, its key in the images and its path on the target.
 
     `device` is set for a file system that is mounted anew from a block device of the target, which `path` is then: it
-    is the device number at the source as CRIU wants it, `MAJOR/MINOR`.
+    is the device number at the source as CRIU wants it, `MAJOR/MINOR`. `copied_with` is the mountpoint of the mount
+    whose copy brings the contents of this one too: it has the same folder, or one above it, on both hosts.
     """
 
     mount: Mount
@@ -92,6 +103,7 @@ class Entry:
     data: str
     device: str | None = None
     create: Creation | None = None
+    copied_with: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The entry in plain JSON types."""
@@ -107,6 +119,7 @@ class Entry:
             "data": self.data,
             "device": self.device,
             "create": self.create.as_dict() if self.create is not None else None,
+            "copied_with": self.copied_with,
         }
 
 
@@ -166,7 +179,9 @@ class Plan:
         }
 
     def _copied(self) -> Iterator[tuple[int, Entry]]:
-        return ((number, entry) for number, entry in enumerate(self.entries) if entry.data == SYNC)
+        for number, entry in enumerate(self.entries):
+            if entry.data == SYNC and entry.copied_with is None:
+                yield number, entry
 
 
 @dataclass
@@ -202,6 +217,7 @@ def make_plan(
                 "Correct the mountpoint or remove it from 'data'.",
             )
         )
+    draft.entries = _with_common_copies(draft.entries)
     draft.gaps.extend(_clashes(draft.entries))
     draft.gaps.extend(_stacks(everything))
     draft.gaps.extend(_overlaps(draft.entries))
@@ -373,6 +389,42 @@ def _stacks(mounts: Sequence[Mount]) -> list[Gap]:
     ]
 
 
+def _with_common_copies(entries: Sequence[Entry]) -> list[Entry]:
+    """The same entries, those marked whose contents the copy of another one brings."""
+    # The outermost folder has the copy: there is none above it that could bring it.
+    copied = sorted((entry for entry in entries if entry.data == SYNC), key=lambda entry: len(entry.mount.place[1]))
+    bringing: list[Entry] = []
+    for entry in copied:
+        if not any(_brings(other, entry) for other in bringing):
+            bringing.append(entry)
+    return [_marked(entry, bringing) for entry in entries]
+
+
+def _marked(entry: Entry, bringing: Sequence[Entry]) -> Entry:
+    found = next((other for other in bringing if _brings(other, entry)), None)
+    if found is None:
+        return entry
+    return replace(entry, data=SYNC, create=None, copied_with=found.mount.mountpoint)
+
+
+def _brings(copied: Entry, entry: Entry) -> bool:
+    """Whether a copy of the first brings the second to its path: they lie at the target as at the source."""
+    if entry is copied or entry.device is not None or entry.data == SHARED or entry.mount.kind == ROOT:
+        return False
+    rest = _rest(copied.mount, entry.mount)
+    if rest is None or copied.mount.host_path is None:
+        return False
+    # What another mount of the source covers a copy leaves out.
+    at_source, at_target = join(copied.mount.host_path, rest), join(copied.path, rest)
+    return (entry.mount.host_path, entry.path) == (at_source, at_target)
+
+
+def _rest(outer: Mount, inner: Mount) -> str | None:
+    """Where the folder of the second is below that of the first on the superblock of both, or None if it is not."""
+    (device, root), (inner_device, inner_root) = outer.place, inner.place
+    return relative(inner_root, root) if inner_device == device and is_below(inner_root, root) else None
+
+
 def _overlaps(entries: Sequence[Entry]) -> list[Gap]:
     return [
         Gap(
@@ -380,12 +432,32 @@ def _overlaps(entries: Sequence[Entry]) -> list[Gap]:
             entry.mount.mountpoint,
             f"its path {entry.path} lies inside {copied.path}, which a copy makes equal to the source "
             f"(data: {SYNC} for {copied.mount.mountpoint}); it would be overwritten",
-            f"Choose a path outside of {copied.path}.",
+            _place_beside(copied, entry),
         )
         for copied in entries
         for entry in entries
-        if copied.data == SYNC and entry is not copied and is_below(entry.path, copied.path)
+        if copied.data == SYNC
+        and copied.copied_with is None
+        and entry.copied_with is None
+        and entry is not copied
+        and is_below(entry.path, copied.path)
     ]
+
+
+def _place_beside(copied: Entry, entry: Entry) -> str:
+    rest = _rest(copied.mount, entry.mount)
+    if rest is None:
+        return f"Choose a path outside of {copied.path}."
+    if entry.path == join(copied.path, rest) and entry.data != SHARED:
+        covered = join(str(copied.mount.host_path), rest)
+        return f"Unmount what covers {covered} on the source host, where a copy would leave it out."
+    if entry.data == SHARED:
+        return f"It is the same folder at the source: give both the same data, {SYNC} or {SHARED}."
+    return f"At the source it is {_where(rest)} {copied.mount.mountpoint}: choose {join(copied.path, rest)} for it."
+
+
+def _where(rest: str) -> str:
+    return f"the folder {rest} in" if rest else "the folder of"
 
 
 def _what(mount: Mount) -> str:

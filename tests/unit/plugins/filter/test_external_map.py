@@ -81,6 +81,7 @@ def test_each_external_mount_has_its_key_and_its_path_by_the_rules() -> None:
         "data": "present",
         "device": None,
         "create": None,
+        "copied_with": None,
     }
     assert [entry["type"] for entry in found["entries"]] == ["directory", "directory", "file"]
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 from pathlib import Path
@@ -141,6 +142,15 @@ def test_what_is_to_be_copied_needs_its_folder(target: Target) -> None:
     (gap,) = target.gaps()
     assert (gap.code, gap.mountpoint) == ("missing_parent", "/data")
     assert f"the folder {target.folder}/no does not exist" in gap.reason
+
+
+def test_what_comes_with_another_copy_needs_nothing(target: Target, data: Path) -> None:
+    for mountpoint, path in (("/missing", data / "not/there"), ("/data", data)):
+        target.map(mountpoint, path, data="sync")
+        (target.root / mountpoint[1:]).mkdir()
+        target.entries[-1] = dataclasses.replace(target.entries[-1], copied_with="/data")
+    (data / "contents").touch()
+    assert target.codes() == []
 
 
 def test_a_file_is_no_folder_for_what_is_to_be_copied(target: Target) -> None:

@@ -89,6 +89,54 @@ def test_one_path_for_the_same_folder_at_two_places_is_right() -> None:
     assert codes(entry("/a", "/srv", root="/x"), entry("/b", "/srv", root="/x")) == []
 
 
+def test_two_folders_that_the_target_has_as_one() -> None:
+    target = HostMounts(parse("1 0 8:1 / / rw - ext4 a rw\n2 1 8:1 /srv/one /other rw - ext4 a rw"))
+    gaps = find_hazards([entry("/a", "/srv/one/x"), entry("/b", "/other/x"), entry("/c", "/other")], target)
+    assert [(gap.code, gap.mountpoint) for gap in gaps] == [
+        ("one_path_for_two_keys", "/a"),
+        ("one_path_for_two_keys", "/b"),
+    ]
+    assert "/other/x and /srv/one/x would be mounted at /a and /b" in gaps[0].reason
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "is_split"),
+    [
+        ("/x", "/srv", False),
+        ("/x", "/srv2", True),
+        ("/x", "/bind", False),  # one folder of the target at two paths
+        ("/x/y/z", "/srv/y/z", False),
+        ("/x/y/z", "/bind/y/z", False),
+        ("/x/y/z", "/srv/z", True),
+        ("/x/y/z", "/srv/disk/z", True),
+        ("/x/disk", "/srv/disk", True),  # to the workload, nothing is mounted in /srv
+        ("/xy", "/srv2", False),
+    ],
+)
+def test_one_folder_must_not_become_two(root: str, path: str, is_split: bool) -> None:
+    host = (
+        "1 0 8:1 / / rw - ext4 a rw\n2 1 8:1 /srv /bind rw - ext4 a rw\n3 1 8:2 / /srv/disk rw - ext4 b rw\n"
+        "4 1 8:1 / /mnt rw - ext4 a rw"
+    )
+    outer, inner = entry("/a", "/srv", root="/x"), entry("/b", path, root=root)
+    gaps = [gap for gap in find_hazards([outer, inner], HostMounts(parse(host))) if gap.code == "folder_split"]
+    places = (["/a", "/b"] if root == "/x" else ["/b"]) if is_split else []
+    assert [gap.mountpoint for gap in gaps] == places
+    if is_split:
+        assert gaps[-1].severity == "error"
+        assert f"at the source, and would be another one at the target ({path}, while that is /srv" in gaps[-1].reason
+        assert gaps[-1].remedy == f"Choose /srv{root[2:]} for it."
+
+
+@pytest.mark.parametrize(
+    "fields", [{"fstype": "sysfs"}, {"fstype": "devtmpfs"}, {"type": "other"}, {"major": 0, "minor": 0}, {"minor": 2}]
+)
+def test_what_is_the_same_everywhere_is_not_split(fields: dict[str, Any]) -> None:
+    outer, inner = (entry(name, f"/srv{name}", root="/x", **fields) for name in ("/a", "/b"))
+    other = outer if "minor" not in fields or "major" in fields else entry("/a", "/srv/a", root="/x")
+    assert "folder_split" not in [code for code, _mountpoint in codes(other, inner)]
+
+
 def test_a_sharing_group_on_two_superblocks() -> None:
     found = codes(entry("/a", "/srv", shared=3), entry("/b", "/ro/b", shared=3, mount_options=("ro",)))
     assert found == [("sharing_group_split", "/a"), ("sharing_group_split", "/b")]

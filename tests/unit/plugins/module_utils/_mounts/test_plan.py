@@ -72,6 +72,7 @@ def test_an_entry_in_plain_types_has_all_that_a_person_wants_to_see() -> None:
             "data": "shared",
             "device": None,
             "create": None,
+            "copied_with": None,
         }
     ]
 
@@ -286,6 +287,73 @@ def test_two_copies_to_one_path_are_a_gap_for_each() -> None:
     rules = [HOME, {"mountpoint": "/data", "source": "/new/box"}]
     found = plan([ROOT, DATA], *rules, data={"/": "sync", "/data": "sync"})
     assert sorted(codes(found)) == [("inside_copy", "/"), ("inside_copy", "/data")]
+
+
+AGAIN = Mount(5, "/data2", "external", "directory", "ext4", "/srv/data", "/srv/data", major=8, minor=1)
+ONCE = dataclasses.replace(AGAIN, mount_id=2, mountpoint="/data")
+LOGS = dataclasses.replace(AGAIN, mount_id=6, mountpoint="/logs", host_path="/srv/data/a/logs", root="/srv/data/a/logs")
+ONE_FILE = dataclasses.replace(LOGS, mountpoint="/file", type="file", host_path="/srv/data/f", root="/srv/data/f")
+SSD = {"prefix": "/srv", "replace": "/ssd"}
+
+
+def copied_with(found: Plan) -> dict[str, tuple[str, str | None]]:
+    return {entry.mount.mountpoint: (entry.data, entry.copied_with) for entry in found.entries}
+
+
+@pytest.mark.parametrize("data", [{"/data": "sync"}, {"/data": "sync", "/data2": "sync", "/logs": "sync"}])
+def test_folders_that_lie_at_the_target_as_at_the_source_are_one_copy(data: dict[str, str]) -> None:
+    for mounts in ([ONCE, AGAIN, LOGS, ONE_FILE], [ONE_FILE, LOGS, ONCE, AGAIN]):
+        found = plan(mounts, SSD, data=data)
+        assert found.gaps == []
+        assert copied_with(found) == {
+            "/data": ("sync", None),
+            "/data2": ("sync", "/data"),
+            "/logs": ("sync", "/data"),
+            "/file": ("sync", "/data"),
+        }
+        assert [copy["path"] for copy in found.copies] == ["/srv/data"]
+        assert list(found.folders.values()) == ["/ssd/data"]
+        assert {entry["path"] for entry in found.restore_map} == {"/ssd/data", "/ssd/data/a/logs", "/ssd/data/f"}
+
+
+def test_a_file_that_is_mounted_twice_is_one_copy() -> None:
+    found = plan([ONE_FILE, changed(ONE_FILE, mountpoint="/file2")], SSD, data={"/file2": "sync"})
+    assert (found.gaps, len(found.copies)) == ([], 1)
+
+
+def test_what_is_not_copied_is_not_copied_with_something() -> None:
+    found = plan([ONCE, AGAIN], SSD, data={"/data": "shared"})
+    assert copied_with(found) == {"/data": ("shared", None), "/data2": ("present", None)}
+
+
+@pytest.mark.parametrize(
+    ("inner", "rule", "data", "remedy"),
+    [
+        # Another folder, also one of the same name on another file system or one that a mount of the host hides.
+        (
+            changed(LOGS, root="/srv/other", host_path="/srv/other"),
+            "/ssd/data/other",
+            "present",
+            "outside of /ssd/data",
+        ),
+        (changed(LOGS, minor=2), "/ssd/data/a/logs", "present", "outside of /ssd/data"),
+        (changed(LOGS, host_path="/mnt/logs"), "/ssd/data/a/logs", "present", "covers /srv/data/a/logs on the source"),
+        # The same, at another place.
+        (LOGS, "/ssd/data/logs", "present", "the folder a/logs in /data: choose /ssd/data/a/logs for it"),
+        (AGAIN, "/ssd/data/again", "sync", "the folder of /data: choose /ssd/data for it"),
+        (AGAIN, "/ssd/data", "shared", "give both the same data"),
+    ],
+)
+def test_what_lies_in_a_copy_at_the_target_alone_is_a_gap(inner: Mount, rule: str, data: str, remedy: str) -> None:
+    rules = [SSD, {"mountpoint": inner.mountpoint, "source": rule}]
+    gap = only_gap(plan([ONCE, inner], *rules, data={"/data": "sync", inner.mountpoint: data}))
+    assert (gap.code, gap.mountpoint) == ("inside_copy", inner.mountpoint)
+    assert remedy in gap.remedy
+
+
+def test_the_root_has_a_copy_of_its_own() -> None:
+    root = changed(LOGS, mountpoint="/", kind="root")
+    assert codes(plan([root, ONCE], SSD, data={"/": "sync", "/data": "sync"})) == [("inside_copy", "/")]
 
 
 def test_rules_that_decide_about_nothing_are_listed() -> None:
