@@ -200,11 +200,15 @@ def make_plan(
     """The mount map for these mounts.
 
     `keep` keeps the source's path for a mount that no rule covers. `data` says for a mountpoint how its contents get
-    to the target: `PRESENT` (the default), `SHARED` or `SYNC`.
+    to the target: `PRESENT` (the default), `SHARED` or `SYNC`. If the root is that of the host itself, this is the one
+    gap, and nothing is planned: the rest would be about what the host has mounted.
     """
     everything = list(mounts)
     planned = [mount for mount in everything if mount.kind in (ROOT, EXTERNAL)]
     how = dict(data or {})
+    host_root = next((mount for mount in planned if _stays_host_root(mount, rules, how)), None)
+    if host_root is not None:
+        return Plan(gaps=[_host_root(host_root)])
     draft = _Draft()
     for mount in planned:
         _plan_mount(mount, rules, keep, how.pop(mount.mountpoint, PRESENT), draft)
@@ -308,6 +312,26 @@ def _path_gap(mount: Mount, data: str, path: str | None) -> Gap | None:
             _suggestion(mount),
         )
     return None
+
+
+def _stays_host_root(mount: Mount, rules: Sequence[Rule], data: Mapping[str, str]) -> bool:
+    if mount.kind != ROOT or mount.host_path != "/":
+        return False
+    rule = decide(rules, mount.mount_id, mount.mountpoint, mount.host_path).rule
+    # Somebody may have put the same system into a folder of the target, and say so.
+    return rule is None or rule.target_path("/") in ("/", None) or data.get(mount.mountpoint) == SYNC
+
+
+def _host_root(mount: Mount) -> Gap:
+    return Gap(
+        "host_root",
+        mount.mountpoint,
+        "the workload has the host's own root, with all that is mounted there, and no root of its own that could be at "
+        "another host, as a service has that systemd gives no more than a mount namespace (PrivateTmp=, ProtectSystem= "
+        "and others)",
+        "Start it anew with a root of its own: in the unit RootDirectory= or RootImage= with MountAPIVFS=yes "
+        "(systemd.exec(5)), or in a container.",
+    )
 
 
 def _no_rule(mount: Mount) -> Gap:

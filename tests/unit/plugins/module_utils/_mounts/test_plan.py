@@ -57,6 +57,34 @@ def test_a_plan_has_the_root_and_a_key_and_path_for_each_external_mount() -> Non
     assert [entry.rule for entry in found.entries] == ["mountpoint: /", "prefix: /srv", "prefix: /"]
 
 
+HOST = changed(ROOT, host_path="/", root="/machines/one")
+
+
+@pytest.mark.parametrize(
+    ("rules", "keep", "data"),
+    [
+        ([], False, None),
+        ([], True, {"/": "present", "/nowhere": "sync"}),
+        ([{"prefix": "/", "keep": True}], False, None),
+        ([{"mountpoint": "/", "source": "/"}], False, None),
+        ([HOME], False, {"/": "sync"}),
+    ],
+)
+def test_the_host_s_own_root_is_the_one_gap(rules: Any, keep: bool, data: Any) -> None:
+    found = plan([HOST, DATA, CONF, PROC, changed(DATA, deleted=True)], *rules, keep=keep, data=data)
+    gap = only_gap(found)
+    assert (gap.code, gap.mountpoint) == ("host_root", "/")
+    assert "the host's own root" in gap.reason
+    assert "RootDirectory=" in gap.remedy
+    assert (found.entries, found.root, found.unused_rules) == ((), None, ())
+
+
+def test_a_copy_of_the_host_s_system_may_be_in_a_folder_of_the_target() -> None:
+    found = plan([HOST, DATA], HOME, keep=True)
+    assert (found.gaps, found.root) == ([], "/new/box")
+    assert codes(plan([changed(DATA, host_path="/"), ROOT], HOME, keep=True)) == []
+
+
 def test_an_entry_in_plain_types_has_all_that_a_person_wants_to_see() -> None:
     found = plan([DATA], {"mountpoint": "/data", "source": "/ssd", "key": "k"}, data={"/data": "shared"})
     assert [entry.as_dict() for entry in found.entries] == [
