@@ -46,10 +46,11 @@ description:
     ports, unless the workload has a network namespace of its own.
   - V(mapped_files) - programs, libraries and other mapped files have the same size and build-ID, except where they are
     copied (data V(sync)) or in the images.
-  - V(contents) - the external mounts with data V(present) have the same contents on both. It says what it did not look
-    at - file systems that are the kernel's own (C(sysfs), C(proc), C(cgroup2), C(devtmpfs) and others, in which reading
-    a file may change the host), what the host has mounted below a folder, which the workload does not see there, and
-    the collection's own folders with O(images). Devices, FIFOs and sockets are passed over.
+  - V(contents) - the external mounts with data V(present) have the same contents on both, or what O(contents_paths)
+    names of them. The first ten differences are named. It says what it did not look at - file systems that are the
+    kernel's own (C(sysfs), C(proc), C(cgroup2), C(devtmpfs) and others, in which reading a file may change the host),
+    what the host has mounted below a folder, which the workload does not see there, and the collection's own folders
+    with O(images). Devices, FIFOs and sockets are passed over.
   - V(id_maps) - the target has the IDs of the workload's user namespace.
   - V(container) - the engine of the workload, if it has one, can let the container go, nothing of it is bound to its
     host.
@@ -126,6 +127,14 @@ options:
     type: str
     choices: [quick, full]
     default: quick
+  contents_paths:
+    description:
+      - The files and folders that V(contents) compares, as the workload sees them, for example the programs and
+        libraries of C(/usr) that it needs. A mount is compared as a whole if it or a folder above it is named, and not
+        at all if nothing of it is. By default everything is compared.
+      - For O(state=describe). What is mapped when it is described V(mapped_files) compares in any case.
+    type: list
+    elements: str
   contents_max_files:
     description:
       - The most files and folders that are looked at in one mount. If there are more, V(contents) warns.
@@ -206,6 +215,8 @@ EXAMPLES = r"""
     pid: "{{ redis.pid }}"
     map_entries: "{{ map.entries }}"
     mounts: "{{ mounts.mounts }}"
+    # Of /usr these alone: its other files may differ.
+    contents_paths: [/usr/bin/redis-server, /usr/lib/x86_64-linux-gnu, /etc/redis]
     address: node2.example.org
   become: true
   register: described
@@ -345,6 +356,7 @@ def main() -> None:
             "mounts": {"type": "list", "elements": "dict"},
             "options": {"type": "dict"},
             "contents": {"type": "str", "choices": ["quick", "full"], "default": "quick"},
+            "contents_paths": {"type": "list", "elements": "str"},
             "contents_max_files": {"type": "int", "default": 10000},
             "contents_max_bytes": {"type": "int", "default": 1 << 34},
             "root": {"type": "path"},

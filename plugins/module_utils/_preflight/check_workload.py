@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping
 
-from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import join
-from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import differing
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Difference, differences
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import Facts, Options, numbers
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding import (
     Finding,
@@ -26,13 +26,15 @@ _CRIU_FOR_OTHER_SOCKETS = (4, 2, 0)
 _DIFFER = "contents_differ"
 _OTHER_TIMES = "times_differ"
 _UNFINISHED = "contents_unfinished"
+_UNKNOWN_PATHS = "contents_paths_unknown"
+_DIFFERENCES_SHOWN = 10
 # What can be found about contents, the worst first: code, how bad it is, what it means, what to do.
 _CONTENTS_NOTES: tuple[tuple[str, Callable[[str, str, str], Finding], str, str], ...] = (
     (
         _DIFFER,
         failed,
         "What should be at the target already (data: present) is not the same there",
-        "Bring the same contents there, or have them copied (data: sync).",
+        "Bring the same contents there, have them copied (data: sync), or name those that matter in contents_paths.",
     ),
     (
         _OTHER_TIMES,
@@ -45,6 +47,12 @@ _CONTENTS_NOTES: tuple[tuple[str, Callable[[str, str, str], Finding], str, str],
         warning,
         "Not everything was looked at; what was is the same",
         "Raise contents_max_files.",
+    ),
+    (
+        _UNKNOWN_PATHS,
+        warning,
+        "contents_paths names what is on no mount whose contents are compared (data: present)",
+        "Correct it.",
     ),
 )
 
@@ -144,16 +152,17 @@ def contents(source: Facts, target: Facts, options: Options) -> Finding:
     whole, below = _left_out(source["contents"], target["contents"])
     compared = {mountpoint: there for mountpoint, there in source["contents"].items() if mountpoint not in whole}
     said = _not_looked_at({**whole, **{path: why for path, why in below.items() if path not in compared}})
-    if not compared:
-        return not_applicable(f"Nothing of its external mounts can be compared.{said}")
     notes = [
         _compare_contents(mountpoint, there, target["contents"].get(mountpoint), source, target)
         for mountpoint, there in compared.items()
     ]
+    notes.extend((_UNKNOWN_PATHS, path) for path in _on_no_mount(source))
     for code, weigh, reason, remedy in _CONTENTS_NOTES:
         texts = [text for found, text in notes if found == code]
         if texts:
             return weigh(code, f"{reason}: {listed(texts)}.{said}", remedy)
+    if not compared:
+        return not_applicable(f"Nothing of its external mounts can be compared.{said}")
     return passed(f"{_summary(compared)}{said}")
 
 
@@ -236,7 +245,7 @@ def _left_out(
     below: dict[str, str] = {}
     for host in (here, there):
         for mountpoint, found in host.items():
-            for name, why in found["left_out"].items() if found is not None else ():
+            for name, why in (found.get("left_out") or {}).items() if found is not None else ():
                 (below if name else whole)[join(mountpoint, name)] = why
     return whole, below
 
@@ -250,19 +259,35 @@ def _compare_contents(
 ) -> tuple[str, str]:
     if there is None or here is None:
         return _DIFFER, f"{mountpoint} is missing on {source['host'] if there is None else target['host']}"
-    if there["shape"] != here["shape"] or there["hashes"] != here["hashes"]:
+    found = differences(there, here, mountpoint)
+    absent = [
+        Difference(f"{join(mountpoint, name)} is on neither host")
+        for name in there.get("absent") or ()
+        if name in (here.get("absent") or ())
+    ]
+    firm = [difference.text for difference in (*absent, *(found or ())) if not difference.is_time]
+    if firm:
+        return _DIFFER, f"{mountpoint}: {listed(firm, _DIFFERENCES_SHOWN)}"
+    if found is None and (there["shape"] != here["shape"] or there["hashes"] != here["hashes"]):
         return _DIFFER, f"{mountpoint}: {_how_contents_differ(there, here)}"
-    if there["times"] != here["times"]:
-        return _OTHER_TIMES, f"{mountpoint} has {there['timed']} large files"
-    if not there["complete"]:
+    if found or (found is None and there["times"] != here["times"]):
+        named = f", of which {listed([each.text for each in found], _DIFFERENCES_SHOWN)}" if found else ""
+        return _OTHER_TIMES, f"{mountpoint} has {there['timed']} large files{named}"
+    if not there["complete"] or not here["complete"]:
         return _UNFINISHED, f"{mountpoint} has more than {there['files']} entries"
     return "ok", mountpoint
 
 
+def _on_no_mount(source: Facts) -> list[str]:
+    return [
+        path
+        for path in source.get("contents_paths") or ()
+        if not any(is_below(path, mountpoint) or is_below(mountpoint, path) for mountpoint in source["contents"])
+    ]
+
+
 def _how_contents_differ(there: Facts, here: Facts) -> str:
-    named = differing(there, here)
-    if named:
-        return listed(named)
+    # Of very many entries the names are not kept.
     if there["shape"] != here["shape"]:
         return (
             f"names, sizes, modes or owners ({there['files']} entries with {there['bytes']} bytes on the source, "

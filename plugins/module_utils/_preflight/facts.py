@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.network_lock import left_tables
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError
@@ -48,6 +48,7 @@ def source_facts(parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> d
         parameters["contents"] == "full", parameters["contents_max_files"], parameters["contents_max_bytes"]
     )
     entries = None if "contents" in parameters["skip"] else parameters["map_entries"]
+    paths = parameters.get("contents_paths")
     return {
         "format": FORMAT,
         **host,
@@ -57,7 +58,10 @@ def source_facts(parameters: Mapping[str, Any], proc: Proc, runner: Runner) -> d
         "network_locks": _network_locks(host, workload, runner),
         "left_tables": left_tables(proc, runner) if locks_network(workload) else [],
         "effort": asdict(effort),
-        "contents": None if entries is None else _contents(entries, "host_path", effort, parameters, proc),
+        "contents_paths": paths,
+        "contents": None
+        if entries is None
+        else present_contents(entries, "host_path", effort, _left_out(parameters, proc), None, paths),
         "engine": source_engine(parameters["engine"], parameters["container"], proc, runner),
         "supervisor": supervisor(parameters["pid"], proc, runner),
         "route": route_to(parameters["address"], proc) if parameters["address"] else None,
@@ -88,9 +92,7 @@ def target_facts(source: Facts, parameters: Mapping[str, Any], proc: Proc, runne
         "absent_addresses": occupied.absent_addresses(proc, wanted_sockets),
         "mapped_files": None if entries is None else files_here(source["mapped_files"], paths),
         "missing_mountpoints": missing_mountpoints(source["holdings"]),
-        "contents": _contents(entries or (), "path", Effort(**source["effort"]), parameters, proc, source["contents"])
-        if compares_contents
-        else None,
+        "contents": _contents_here(source, parameters, proc) if compares_contents else None,
         "id_maps": proc.id_maps("self"),
         "max_user_namespaces": occupied.max_user_namespaces(proc),
         "copied": [entry["mountpoint"] for entry in entries or () if entry["data"] == SYNC],
@@ -128,16 +130,13 @@ def _name(parameters: Mapping[str, Any]) -> dict[str, str]:
     return {"host": parameters["host"]} if parameters.get("host") else {}
 
 
-def _contents(
-    entries: Sequence[Mapping[str, Any]],
-    path_name: str,
-    effort: Effort,
-    parameters: Mapping[str, Any],
-    proc: Proc,
-    there: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    left_out = LeftOut(proc.mountinfo("self"), [parameters["images"]] if parameters["images"] else [])
-    return present_contents(entries, path_name, effort, left_out, there)
+def _contents_here(source: Facts, parameters: Mapping[str, Any], proc: Proc) -> dict[str, Any]:
+    entries, effort, paths = parameters["map_entries"] or (), Effort(**source["effort"]), source["contents_paths"]
+    return present_contents(entries, "path", effort, _left_out(parameters, proc), source["contents"], paths)
+
+
+def _left_out(parameters: Mapping[str, Any], proc: Proc) -> LeftOut:
+    return LeftOut(proc.mountinfo("self"), [parameters["images"]] if parameters["images"] else [])
 
 
 def _network_locks(host: Facts, workload: Facts, runner: Runner) -> dict[str, bool]:

@@ -58,7 +58,7 @@ def not_applicable(reason: str) -> Finding:
     return Finding(SKIPPED, "not_applicable", reason)
 
 
-def listed(texts: Sequence[str]) -> str:
+def listed(texts: Sequence[str], shown: int = _SHOWN) -> str:
     """The first few of them as one text, and how many more there are."""
-    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return "; ".join(texts[:_SHOWN]) + more
+    more = f"; and {len(texts) - shown} more" if len(texts) > shown else ""
+    return "; ".join(texts[:shown]) + more

@@ -9,10 +9,11 @@ import os
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._errors import WorkloadNotFound
+from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, relative
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.plan import PRESENT
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import EXTERNAL, root_mount
-from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort, summarize
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort, not_looked_at, summarize
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors import (
     Descriptor,
     descriptors,
@@ -64,19 +65,40 @@ def present_contents(
     map_entries: Sequence[Mapping[str, Any]],
     path_name: str,
     effort: Effort,
-    left_out: LeftOut,
+    left_out: LeftOut | None = None,
     there: Mapping[str, Any] | None = None,
+    paths: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The contents of each external mount that should be at the target already, by mountpoint.
 
     `path_name` is the field that has this host's path: `host_path` on the source, `path` on the target. `there` is what
-    the source gave, which has left out what has to be left out here too.
+    the source gave, which has left out what has to be left out here too. `paths` are those in the workload that are
+    compared, by default all.
     """
-    return {
-        entry["mountpoint"]: summarize(entry[path_name], effort, left_out, _left_out_of(there, entry["mountpoint"]))
-        for entry in map_entries
-        if entry["data"] == PRESENT and entry["kind"] == EXTERNAL and entry.get(path_name) and not entry.get("create")
-    }
+    left_out = LeftOut(Proc().mountinfo("self")) if left_out is None else left_out
+    mountpoints = [entry["mountpoint"] for entry in map_entries]
+    found: dict[str, Any] = {}
+    for entry in map_entries:
+        mountpoint = entry["mountpoint"]
+        if (entry["data"], entry["kind"]) != (PRESENT, EXTERNAL) or not entry.get(path_name) or entry.get("create"):
+            continue
+        only = None if paths is None else _names_in(mountpoint, paths, mountpoints)
+        if only == []:
+            found[mountpoint] = not_looked_at("not in contents_paths")
+        else:
+            hidden = _left_out_of(there, mountpoint)
+            found[mountpoint] = summarize(entry[path_name], effort, left_out, hidden, only)
+    return found
+
+
+def _names_in(mountpoint: str, paths: Sequence[str], mountpoints: Sequence[str]) -> list[str]:
+    """Those of the paths that are on this mount, relative to it, "" for all of it."""
+    inner = [other for other in mountpoints if other != mountpoint and is_below(other, mountpoint)]
+    found = {"" for path in paths if is_below(mountpoint, path)}
+    for path in paths:
+        if is_below(path, mountpoint) and not any(is_below(path, other) for other in inner):
+            found.add(relative(path, mountpoint))
+    return sorted(found)
 
 
 def _left_out_of(contents: Mapping[str, Any] | None, mountpoint: str) -> Sequence[str]:

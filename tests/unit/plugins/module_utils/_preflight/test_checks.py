@@ -488,6 +488,33 @@ def test_what_of_contents_was_not_looked_at_is_told() -> None:
     assert "Not looked at" not in finding.reason
 
 
+def test_the_first_ten_files_that_differ_are_named() -> None:
+    there = {"/usr": {**SUM, "files": 12, "names": {f"bin/{number:02}": ["file", "sha256 a"] for number in range(12)}}}
+    here = {"/usr": {**SUM, "files": 12, "names": {f"bin/{number:02}": ["file", "sha256 b"] for number in range(12)}}}
+    finding = run({"contents": there}, {"contents": here})["contents"]
+    assert finding.code == "contents_differ"
+    assert "/usr: /usr/bin/00 has other contents; " in finding.reason
+    assert "/usr/bin/09 has other contents; and 2 more." in finding.reason
+
+
+def test_large_files_with_other_times_are_named() -> None:
+    there, here = (
+        {"/usr": {**SUM, "names": {"big": ["file of 9 bytes", f"time {time}"]}, "times": str(time)}} for time in (1, 2)
+    )
+    finding = run({"contents": there}, {"contents": here})["contents"]
+    assert finding.code == "times_differ"
+    assert "/usr has 1 large files, of which /usr/big has other time" in finding.reason
+
+
+def test_paths_to_compare_that_are_nowhere_are_told() -> None:
+    finding = run({"contents_paths": ["/conf", "/cnof", "/"]})["contents"]
+    assert (finding.result, finding.code) == ("warning", "contents_paths_unknown")
+    assert finding.reason.endswith("(data: present): /cnof.")
+    absent = {"/conf": {**SUM, "absent": ["x"]}}
+    finding = run({"contents": absent}, {"contents": absent})["contents"]
+    assert (finding.code, "/conf/x is on neither host" in finding.reason) == ("contents_differ", True)
+
+
 def test_contents_of_which_nothing_can_be_looked_at_are_not_checked() -> None:
     kernel = {"/sys": {**SUM, "left_out": {"": "sysfs"}}}
     finding = run({"contents": kernel}, {"contents": kernel})["contents"]

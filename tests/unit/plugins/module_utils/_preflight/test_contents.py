@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -13,7 +14,13 @@ from typing import Any
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.kernel import KERNEL_FILE_SYSTEMS
-from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Effort, differing, summarize
+from ansible_collections.fleet.criu.plugins.module_utils._preflight import contents
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import (
+    Effort,
+    differences,
+    differing,
+    summarize,
+)
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.left_out import LeftOut
 
 NOTHING = LeftOut("")
@@ -219,15 +226,85 @@ def test_limits(one: Path, other: Path) -> None:
     assert look(one, size=0)["timed"] == 2
 
 
-def test_names_of_large_folders_are_not_kept(tmp_path: Path) -> None:
+def test_names_of_large_folders_are_packed(tmp_path: Path) -> None:
     for folder in ("one", "other"):
         (tmp_path / folder).mkdir()
         for number in range(300):
-            (tmp_path / folder / str(number)).write_text(folder)
-    first, second = look(tmp_path / "one", files=1000), look(tmp_path / "other", files=1000)
+            (tmp_path / folder / str(number)).touch()
+    (tmp_path / "one/7").write_text("a")
+    (tmp_path / "other/7").write_text("b")
+    (tmp_path / "other/8").unlink()
+    first, second = (json.loads(json.dumps(look(tmp_path / name, files=1000))) for name in ("one", "other"))
     assert first["names"] == {}
-    assert differing(first, second) == []
-    assert first["shape"] != second["shape"]
+    assert len(first["packed"]) < 4000
+    assert differing(first, second) == ["7 has other contents", "8 is only on the source (missing on the target)"]
+
+
+def test_names_of_very_large_folders_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "_NAMES_KEPT", 3)
+    for number in range(4):
+        (tmp_path / str(number)).touch()
+    found = look(tmp_path)
+    assert (found["packed"], len(found["names"])) == ("", 3)
+    monkeypatch.setattr(contents, "_NAMES_PLAIN", 3)
+    found = look(tmp_path)
+    assert (found["packed"], found["names"]) == ("", {})
+    assert differences(found, found) is None
+
+
+def test_of_a_folder_that_is_on_one_host_alone_nothing_more_is_said(one: Path, other: Path) -> None:
+    for name in ("sub/conf", "sub"):
+        (other / name).unlink() if name.endswith("conf") else (other / name).rmdir()
+    (other / "sub2").touch()
+    assert differing(look(one), look(other)) == [
+        "sub is only on the source (missing on the target)",
+        "sub2 is only on the target (missing on the source)",
+    ]
+
+
+def test_what_one_host_has_not_looked_at_is_no_difference(one: Path, other: Path) -> None:
+    (other / "a").touch()
+    # In their order: "", a, large, link, sub, sub/conf.
+    assert differing(look(one, files=3), look(other, files=3)) == ["a is only on the target (missing on the source)"]
+    assert differing(look(one), look(other, files=2)) == ["a is only on the target (missing on the source)"]
+
+
+def test_what_is_below_a_mount_of_one_host_alone_is_a_difference(one: Path, other: Path) -> None:
+    (other / "sub").chmod(0o700)
+    covering = summarize(str(other), Effort(), left_out(other, {"sub": "ext4"}))
+    assert covering is not None
+    assert differing(look(one), covering) == ["sub/conf is only on the source (missing on the target)"]
+
+
+@pytest.mark.parametrize(
+    ("only", "names", "absent"),
+    [
+        ([], [], []),
+        ([""], ["", "large", "link", "sub", "sub/conf"], []),
+        (["sub/conf"], ["sub/conf"], []),
+        (["sub", "large", "sub/conf"], ["large", "sub", "sub/conf"], []),
+        (["none", "link", "sub/none"], ["link"], ["none", "sub/none"]),
+        (["way/conf"], ["sub/conf"], []),  # through a symlink
+        (["out/passwd"], [], ["out/passwd"]),
+    ],
+)
+def test_what_is_asked_for_alone_is_looked_at(one: Path, only: list[str], names: list[str], absent: list[str]) -> None:
+    if only and only[0].startswith(("way", "out")):
+        (one / "way").symlink_to("sub")
+        (one / "out").symlink_to("/etc")
+    found = summarize(str(one), Effort(), NOTHING, only=only)
+    assert found is not None
+    assert (list(found["names"]), found["absent"]) == (names, absent)
+
+
+def test_what_is_asked_for_below_a_mount_is_not_looked_at(one: Path, opened: list[str]) -> None:
+    found = summarize(str(one), Effort(), left_out(one, {"sub": "sysfs"}), only=["sub/conf", "sub"])
+    assert found is not None
+    assert (found["files"], found["absent"], found["left_out"]) == (0, [], {"sub": "sysfs"})
+    found = summarize(str(one), Effort(), LeftOut("", [one / "sub"]), only=["sub/conf"])
+    assert found is not None
+    assert (found["files"], found["left_out"]) == (0, {"sub": "of this collection"})
+    assert opened == []
 
 
 def test_names_that_are_no_utf_8_can_be_carried_by_json(tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ def test_both_look_at_the_same_things(hosts: tuple[Host, Host]) -> None:
     json.dumps(here)
 
 
+def test_the_target_looks_at_the_paths_that_the_source_was_asked_for(hosts: tuple[Host, Host]) -> None:
+    source, target = hosts
+    source.proc.add(42)
+    entries = [entry(source, target)]
+    for paths, files in ((["/conf"], 1), (["/other"], 0)):
+        there = source_facts(source.parameters(entries, pid=42, contents_paths=paths), source.proc, source.criu)
+        here = target_facts(there, target.parameters(entries), target.proc, target.criu)
+        assert (there["contents_paths"], here["contents"]["/conf"]["files"]) == (paths, files)
+
+
 def test_the_images_are_no_contents(hosts: tuple[Host, Host]) -> None:
     source, target = hosts
     source.proc.add(42)

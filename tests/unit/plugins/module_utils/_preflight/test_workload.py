@@ -148,3 +148,23 @@ def test_the_contents_that_should_be_at_the_target_are_summed_up(tmp_path: Path)
     assert found["/conf"]["bytes"] == 1
     here = present_contents(entries, "path", Effort(), LeftOut(""), {"/conf": None})["/conf"]
     assert (here["bytes"], here["left_out"]) == (0, {"": "special file"})
+
+
+def test_paths_are_looked_for_on_the_mount_that_they_are_on(tmp_path: Path) -> None:
+    for name in ("usr/bin/app", "usr/bin/other", "usr/local/tool", "etc/app/conf", "opt/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    entries = [
+        {"kind": "external", "data": "present", "host_path": str(tmp_path / name), "mountpoint": f"/{name}"}
+        for name in ("usr", "usr/local", "etc/app", "opt")
+    ]
+    paths = ["/usr/bin/app", "/usr/local/none", "/etc", "/srv/nowhere"]
+    found = present_contents(entries, "host_path", Effort(), LeftOut(""), None, paths)
+    assert {mountpoint: list(each["names"]) for mountpoint, each in found.items()} == {
+        "/usr": ["bin/app"],
+        "/usr/local": [],
+        "/etc/app": ["", "conf"],
+        "/opt": [],
+    }
+    assert found["/usr/local"]["absent"] == ["none"]
+    assert [each["left_out"] for each in found.values()] == [{}, {}, {}, {"": "not in contents_paths"}]
