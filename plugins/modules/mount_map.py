@@ -63,6 +63,8 @@ options:
         description:
           - A block device of the target, with O(rules[].mountpoint), for a mount that is the whole file system of a
             block device. It is mounted anew, so the target need not have it mounted.
+          - What else the workload has mounted of this file system, also one of its folders, comes with it and needs no
+            rule.
         type: str
       replace:
         description: What comes in the place of O(rules[].prefix).

@@ -28,13 +28,18 @@ def check_keys(
     mounts stacked at one mountpoint, which CRIU would restore as two binds of one path.
     """
     external = Counter(mount["mountpoint"] for mount in mounts if mount["kind"] == EXTERNAL)
+    # What else is mounted of a file system that is mounted anew from a device comes with it.
+    devices = {entry["device"] for entry in dump_map if entry.get("device")}
+    coming = {mount["mountpoint"] for mount in mounts if f"{mount.get('major')}/{mount.get('minor')}" in devices}
     placed = Counter(mount["mountpoint"] for mount in mounts)
     given = {entry["mountpoint"] for entry in dump_map}
     uses: dict[str, set[str]] = {}
     for entry in dump_map:
         uses.setdefault(entry["key"], set()).add(entry["mountpoint"])
     problems = {
-        "without_key": [mountpoint for mountpoint in external if all_needed and mountpoint not in given],
+        "without_key": [
+            mountpoint for mountpoint in external if all_needed and mountpoint not in given and mountpoint not in coming
+        ],
         "matching_nothing": sorted(mountpoint for mountpoint in given if mountpoint not in external),
         "shared_keys": [key for key, mountpoints in uses.items() if len(mountpoints) > 1],
         "unusable": sorted(key for key in uses if not is_usable_key(key)),

@@ -191,6 +191,41 @@ class _Draft:
     used: set[Rule] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class _Device:
+    """A file system that is mounted anew from a block device, and the rule that says so.
+
+    `mount` is what it is mounted for. All other mounts of it are internal: CRIU makes them again from that one
+    (mount.c, try_resolve_ext_mount and find_fsroot_mount_for).
+    """
+
+    mount: Mount
+    rule: Rule
+
+    def brings(self, other: Mount, rules: Sequence[Rule]) -> bool:
+        """Whether another mount of it is made from it: it is not the root, and has no rule that gives it a path."""
+        # Only who names the mountpoint can mean this mount, and not all that is at some path of the source.
+        rule = decide(rules, other.mount_id, other.mountpoint, other.host_path).rule
+        has_path = rule is not None and rule.mountpoint is not None and rule.device is None
+        return other is not self.mount and other.kind == EXTERNAL and not has_path
+
+    def used_by(self, other: Mount, rules: Sequence[Rule]) -> list[Rule]:
+        """The rules that say the same of another mount of it."""
+        return [rule for rule in _device_rules(other, rules) if rule.device == self.rule.device]
+
+    def contradictions(self, other: Mount, rules: Sequence[Rule]) -> Iterator[Gap]:
+        """What is wrong if a rule names another device for another mount of it."""
+        for rule in _device_rules(other, rules):
+            if rule.device != self.rule.device:
+                yield Gap(
+                    "contradicting_rules",
+                    other.mountpoint,
+                    f"it is of the same file system as {self.mount.mountpoint}, which is mounted anew from "
+                    f"{self.rule.device}, and the rule {rule} names {rule.device}",
+                    "Remove this rule: the mount comes with the other one.",
+                )
+
+
 def make_plan(
     mounts: Iterable[Mount],
     rules: Sequence[Rule],
@@ -210,8 +245,16 @@ def make_plan(
     if host_root is not None:
         return Plan(gaps=[_host_root(host_root)])
     draft = _Draft()
+    anew = _mounted_anew(planned, rules)
     for mount in planned:
-        _plan_mount(mount, rules, keep, how.pop(mount.mountpoint, PRESENT), draft)
+        device = anew.get(mount.place[0])
+        if device is not None and device.brings(mount, rules):
+            draft.used.update(device.used_by(mount, rules))
+            draft.gaps.extend([*_mount_gaps(mount), *device.contradictions(mount, rules)])
+            if how.get(mount.mountpoint) != SYNC:
+                how.pop(mount.mountpoint, None)
+        else:
+            _plan_mount(mount, rules, keep, how.pop(mount.mountpoint, PRESENT), draft)
     for mountpoint in how:
         draft.gaps.append(
             Gap(
@@ -268,7 +311,7 @@ def _plan_mount(mount: Mount, rules: Sequence[Rule], keep: bool, data: str, draf
             Gap("bad_key", mount.mountpoint, f"CRIU cannot take the key {key!r}", "Choose another 'key' in the rule.")
         )
     device = f"{mount.major}/{mount.minor}" if rule.device is not None else None
-    if device is not None and (mount.kind != EXTERNAL or mount.root != "/" or mount.major == 0 or data == SYNC):
+    if device is not None and (not _is_whole_device(mount) or data == SYNC):
         draft.gaps.append(
             Gap(
                 "not_a_device",
@@ -312,6 +355,25 @@ def _path_gap(mount: Mount, data: str, path: str | None) -> Gap | None:
             _suggestion(mount),
         )
     return None
+
+
+def _mounted_anew(mounts: Iterable[Mount], rules: Sequence[Rule]) -> dict[str, _Device]:
+    """By superblock, those mounts that a rule has mounted anew from a block device."""
+    found: dict[str, _Device] = {}
+    for mount in mounts:
+        for rule in _device_rules(mount, rules)[:1]:
+            if _is_whole_device(mount):
+                found.setdefault(mount.place[0], _Device(mount, rule))
+    return found
+
+
+def _device_rules(mount: Mount, rules: Sequence[Rule]) -> list[Rule]:
+    rule = decide(rules, mount.mount_id, mount.mountpoint, mount.host_path).rule
+    return [rule] if rule is not None and rule.device is not None else []
+
+
+def _is_whole_device(mount: Mount) -> bool:
+    return mount.kind == EXTERNAL and mount.root == "/" and mount.major != 0
 
 
 def _stays_host_root(mount: Mount, rules: Sequence[Rule], data: Mapping[str, str]) -> bool:

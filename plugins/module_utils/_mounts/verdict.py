@@ -161,15 +161,16 @@ class _Tree:
         return self._outside.get(id(row)) or self._inside(row)
 
     def _from_outside(self, row: MountRow) -> Verdict | None:
+        # In the order of CRIU's mount.c, try_resolve_ext_mount.
         if id(row) in self._roots:
             return Verdict(ROOT, "it is the workload's root")
-        if id(row) in self._nested:
-            return None
-        if row.device in self._settings.devices:
-            return Verdict(DEVICE, f"its superblock {row.device} has a key, and is mounted anew from a block device")
-        if row.mountpoint in self._settings.keys:
+        is_nested = id(row) in self._nested
+        if row.mountpoint in self._settings.keys and not is_nested:
             return Verdict(EXTERNAL, f"it has the key {self._settings.keys[row.mountpoint]}")
-        return self._detected(row) if self._settings.auto is not None else None
+        # A bind of one of its folders is made again from it, like any other.
+        if row.device in self._settings.devices and row.root == "/" and row.fstype not in self._known:
+            return Verdict(DEVICE, f"its superblock {row.device} has a key, and is mounted anew from a block device")
+        return self._detected(row) if self._settings.auto is not None and not is_nested else None
 
     def _detected(self, row: MountRow) -> Verdict | None:
         auto = self._settings.auto

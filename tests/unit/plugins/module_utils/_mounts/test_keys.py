@@ -50,3 +50,14 @@ def test_a_mount_over_one_with_a_key_is_refused() -> None:
     with pytest.raises(CriuError, match="several mounts") as caught:
         make_keys([*MOUNTS, mount("/data", "internal")])
     assert caught.value.facts["stacked"] == ["/data"]
+
+
+def test_what_else_is_mounted_of_a_device_needs_no_key() -> None:
+    mounts = [{**mount(name), "major": 8, "minor": minor} for name, minor in (("/disk", 17), ("/part", 17), ("/x", 1))]
+    disk = {"mountpoint": "/disk", "key": "disk", "device": "8/17"}
+    with pytest.raises(CriuError) as caught:
+        check_keys([disk], mounts)
+    assert caught.value.facts["without_key"] == ["/x"]
+    assert check_keys([disk], mounts[:2]) == [disk]
+    part = {"mountpoint": "/part", "key": "part"}
+    assert check_keys([disk, part], mounts[:2]) == [disk, part]

@@ -124,6 +124,45 @@ def test_a_whole_file_system_may_be_mounted_anew_from_a_device() -> None:
     assert found.restore_map == [{"key": "disk", "path": "/dev/vdb", "device": True}]
 
 
+PART = dataclasses.replace(WHOLE, mount_id=8, mountpoint="/part", host_path="/mnt/disk/a", root="/a")
+ANEW = {"mountpoint": "/disk", "device": "/dev/vdb"}
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {},
+        {"rules": [{"mountpoint": "/part", "device": "/dev/vdb"}]},
+        {"rules": [{"prefix": "/mnt", "replace": "/ssd"}]},
+        {"keep": True},
+        {"data": {"/part": "present"}},
+    ],
+)
+def test_what_else_is_mounted_of_a_file_system_that_is_mounted_anew_comes_with_it(further: dict[str, Any]) -> None:
+    again = dataclasses.replace(WHOLE, mount_id=9, mountpoint="/again")
+    for mounts in ([WHOLE, PART, again], [PART, WHOLE, again]):
+        found = plan(mounts, ANEW, *further.get("rules", ()), keep="keep" in further, data=further.get("data"))
+        assert found.gaps == []
+        assert found.dump_map == [{"mountpoint": "/disk", "key": "/disk", "device": "8/17"}]
+        assert "mountpoint: /part" not in found.unused_rules
+
+
+def test_a_rule_for_the_mountpoint_goes_before_the_device() -> None:
+    found = plan([WHOLE, PART], ANEW, {"mountpoint": "/part", "source": "/mnt/vdb/a"})
+    assert found.gaps == []
+    assert found.dump_map[1] == {"mountpoint": "/part", "key": "/part"}
+    root = dataclasses.replace(PART, mountpoint="/", kind="root")
+    assert plan([WHOLE, root], ANEW, {"prefix": "/mnt", "replace": "/ssd"}).root == "/ssd/disk/a"
+
+
+def test_what_comes_with_a_device_can_still_be_wrong() -> None:
+    other = {"mountpoint": "/part", "device": "/dev/vdc"}
+    assert codes(plan([WHOLE, PART], ANEW, other)) == [("contradicting_rules", "/part")]
+    assert codes(plan([WHOLE, changed(PART, deleted=True)], ANEW)) == [("deleted_root", "/part")]
+    assert codes(plan([WHOLE, PART], ANEW, data={"/part": "sync"})) == [("unknown_data", "/part")]
+    assert codes(plan([WHOLE, changed(PART, minor=18)], ANEW)) == [("no_rule", "/part")]
+
+
 @pytest.mark.parametrize(
     ("fields", "data"),
     [({"root": "/part"}, "present"), ({"major": 0}, "present"), ({}, "sync"), ({"kind": "root"}, "present")],

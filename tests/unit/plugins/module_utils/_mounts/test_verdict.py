@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import parse
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.verdict import (
     AUTO,
+    DEVICE,
     EXTERNAL,
     FATAL,
     INTERNAL,
@@ -173,6 +174,28 @@ def test_a_key_covers_what_lies_below_it_on_the_same_superblock() -> None:
 
 def test_a_key_covers_another_mount_of_the_whole_file_system() -> None:
     assert kinds(NFS, NFS.replace("101 100", "102 100").replace("/n", "/m"), keys={"/n": "k"}) == [EXTERNAL, INTERNAL]
+
+
+DISK = "101 100 8:17 / /disk rw - ext4 /dev/sdb rw"
+PART = "102 100 8:17 /a /part rw - ext4 /dev/sdb rw"
+
+
+def test_a_bind_of_a_folder_of_a_file_system_that_is_mounted_anew_is_internal() -> None:
+    devices = frozenset(["8:17"])
+    assert kinds(DISK, PART, DISK.replace("/disk", "/again"), devices=devices) == [DEVICE, INTERNAL, DEVICE]
+    assert predicted(DISK, PART, devices=devices)[1].reason == (
+        "its root /a lies inside the mount /disk, on the same superblock"
+    )
+    assert kinds(PART, devices=devices) == [NO_PROPER_ROOT]
+    assert kinds(DISK, PART, devices=devices, keys={"/part": "k"}) == [DEVICE, EXTERNAL]
+    assert kinds(DISK, devices=devices, enabled_file_systems=frozenset(["ext4"])) == [INTERNAL]
+
+
+def test_a_device_is_for_nested_mount_namespaces_too() -> None:
+    nested = f"{ROOT_LINE}\n{DISK}".replace("101 100", "201 200").replace("100 90", "200 90")
+    tables = [parse(f"{ROOT_LINE}\n{DISK}"), parse(nested)]
+    verdicts = predict_all(tables, [], Settings(devices=frozenset(["8:17"])))
+    assert verdicts[1][1].kind == DEVICE
 
 
 def test_a_file_system_may_be_declared_known() -> None:
