@@ -59,15 +59,18 @@ class HostMounts:
         better, of what is left a shorter path.
         """
         found = []
+        ordinary: set[str] = set()
         for folder in folders_of(row.root):
             for host_row in self._by_root.get((row.device, folder), ()):
                 path = join(host_row.mountpoint, relative(row.root, host_row.root))
-                hidden = self.mount_at(path) is not host_row
-                found.append(((hidden, *self._strangeness(host_row), len(path)), host_row, path))
-        found.sort(key=lambda entry: entry[0])
+                found.append((host_row, path, self.mount_at(path) is not host_row, self._strangeness(host_row)))
+                if not found[-1][3][0]:
+                    ordinary.add(path)
+        # A folder that is bound onto itself is covered by what shows it at the same path.
+        found.sort(key=lambda entry: (entry[2], entry[1] not in ordinary, *entry[3], len(entry[1])))
         return [
-            HostPath(path, host_row.mount_id, order[0], _reason(row, host_row, order[0]))
-            for order, host_row, path in found
+            HostPath(path, host_row.mount_id, hidden, _reason(row, host_row, hidden))
+            for host_row, path, hidden, _strangeness in found
         ]
 
     def _strangeness(self, host_row: MountRow) -> tuple[bool, int, bool]:

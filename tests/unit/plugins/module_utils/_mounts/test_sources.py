@@ -72,6 +72,12 @@ def test_of_equal_roots_the_shorter_path_is_first() -> None:
         ("22 21 8:1 /srv/data /x rw - ext4 a rw", "/srv/data/db", ["/srv/data/db", "/x/db"]),
         ("22 21 8:1 /srv /x rw - ext4 a rw", "/srv/data", ["/srv/data", "/x/data"]),
         ("22 21 8:1 / /x rw shared:1 - ext4 a rw", "/srv", ["/srv", "/x/srv"]),
+        # A folder that is bound onto itself, and elsewhere.
+        (
+            "22 21 8:1 /srv/data /x rw - ext4 a rw\n23 21 8:1 /srv/data /srv/data rw - ext4 a rw",
+            "/srv/data/db",
+            ["/srv/data/db", "/x/db", "/srv/data/db"],
+        ),
         # If the plain path is covered, the next best one counts: of binds that of the outermost folder.
         (
             (
