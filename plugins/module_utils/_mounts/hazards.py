@@ -181,12 +181,12 @@ def _folder_splits(entries: Sequence[Entry], places: Mapping[int, _Place]) -> It
         by_place[entry.mount.place].append(entry)
     for entry in entries:
         superblock, root = entry.mount.place
-        for folder in folders_of(root):
-            rest = relative(root, folder)
-            for outer in by_place.get((superblock, folder), ()):
-                device, outer_root = places[id(outer)]
-                if places[id(entry)] != (device, join(outer_root, rest)):
-                    yield _folder_split(outer, entry, rest)
+        holding = ((outer, relative(root, each)) for each in folders_of(root) for outer in by_place[superblock, each])
+        for outer, rest in holding:
+            device, outer_root = places[id(outer)]
+            if places[id(entry)] != (device, join(outer_root, rest)):
+                yield _folder_split(outer, entry, rest)
+                break
 
 
 def _can_be_split(mount: Mount) -> bool:
