@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Be a switch, or whatever else takes connections and never says a word.
 
-    mute.py PORT
+mute.py PORT
 """
 
 import socket

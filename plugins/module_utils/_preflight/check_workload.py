@@ -27,7 +27,7 @@ _DIFFER = "contents_differ"
 _OTHER_TIMES = "times_differ"
 _UNFINISHED = "contents_unfinished"
 _UNKNOWN_PATHS = "contents_paths_unknown"
-_DIFFERENCES_SHOWN = 10
+_SHOWN = 10
 # What can be found about contents, the worst first: code, how bad it is, what it means, what to do.
 _CONTENTS_NOTES: tuple[tuple[str, Callable[[str, str, str], Finding], str, str], ...] = (
     (
@@ -151,7 +151,7 @@ def contents(source: Facts, target: Facts, options: Options) -> Finding:
         return not_applicable("None of its external mounts has its contents at the target already (data: present).")
     whole, below = _left_out(source["contents"], target["contents"])
     compared = {mountpoint: there for mountpoint, there in source["contents"].items() if mountpoint not in whole}
-    said = _not_looked_at({**whole, **{path: why for path, why in below.items() if path not in compared}})
+    said = _not_looked_at(whole, {path: why for path, why in below.items() if path not in compared})
     notes = [
         _compare_contents(mountpoint, there, target["contents"].get(mountpoint), source, target)
         for mountpoint, there in compared.items()
@@ -161,8 +161,6 @@ def contents(source: Facts, target: Facts, options: Options) -> Finding:
         texts = [text for found, text in notes if found == code]
         if texts:
             return weigh(code, f"{reason}: {listed(texts)}.{said}", remedy)
-    if not compared:
-        return not_applicable(f"Nothing of its external mounts can be compared.{said}")
     return passed(f"{_summary(compared)}{said}")
 
 
@@ -250,8 +248,9 @@ def _left_out(
     return whole, below
 
 
-def _not_looked_at(left_out: Mapping[str, str]) -> str:
-    return f" Not looked at: {', '.join(f'{path} ({why})' for path, why in left_out.items())}." if left_out else ""
+def _not_looked_at(whole: Mapping[str, str], below: Mapping[str, str]) -> str:
+    texts = [f"{path} ({why})" for path, why in (*whole.items(), *below.items())]
+    return f" Not looked at: {listed(texts, len(whole) + _SHOWN)}." if texts else ""
 
 
 def _compare_contents(
@@ -267,11 +266,11 @@ def _compare_contents(
     ]
     firm = [difference.text for difference in (*absent, *(found or ())) if not difference.is_time]
     if firm:
-        return _DIFFER, f"{mountpoint}: {listed(firm, _DIFFERENCES_SHOWN)}"
+        return _DIFFER, f"{mountpoint}: {listed(firm, _SHOWN)}"
     if found is None and (there["shape"] != here["shape"] or there["hashes"] != here["hashes"]):
         return _DIFFER, f"{mountpoint}: {_how_contents_differ(there, here)}"
     if found or (found is None and there["times"] != here["times"]):
-        named = f", of which {listed([each.text for each in found], _DIFFERENCES_SHOWN)}" if found else ""
+        named = f", of which {listed([each.text for each in found], _SHOWN)}" if found else ""
         return _OTHER_TIMES, f"{mountpoint} has {there['timed']} large files{named}"
     if not there["complete"] or not here["complete"]:
         return _UNFINISHED, f"{mountpoint} has more than {there['files']} entries"
@@ -297,6 +296,8 @@ def _how_contents_differ(there: Facts, here: Facts) -> str:
 
 
 def _summary(found: Mapping[str, Mapping[str, Any]]) -> str:
+    if not found:
+        return "Nothing of its external mounts is compared."
     files = sum(entry["files"] for entry in found.values())
     timed = sum(entry["timed"] for entry in found.values())
     how = f"; {timed} large ones by size and time alone" if timed else ""

@@ -476,7 +476,7 @@ def test_what_of_contents_was_not_looked_at_is_told() -> None:
     assert finding.result == "passed"
     assert finding.reason.endswith(
         "1 entries of 1 mounts are the same on both; 1 large ones by size and time alone. "
-        "Not looked at: /sys (sysfs), /dev (devtmpfs), /data/proc (proc)."
+        "Not looked at: /sys (sysfs); /dev (devtmpfs); /data/proc (proc)."
     )
     finding = run({"contents": there}, {"contents": {**here, "/data": {**SUM, "shape": "x"}}})["contents"]
     assert finding.code == "contents_differ"
@@ -515,11 +515,22 @@ def test_paths_to_compare_that_are_nowhere_are_told() -> None:
     assert (finding.code, "/conf/x is on neither host" in finding.reason) == ("contents_differ", True)
 
 
-def test_contents_of_which_nothing_can_be_looked_at_are_not_checked() -> None:
+def test_contents_of_which_nothing_is_looked_at_are_told_too() -> None:
     kernel = {"/sys": {**SUM, "left_out": {"": "sysfs"}}}
     finding = run({"contents": kernel}, {"contents": kernel})["contents"]
-    assert (finding.result, finding.code) == ("skipped", "not_applicable")
-    assert finding.reason.endswith("can be compared. Not looked at: /sys (sysfs).")
+    # The plan shows no reasons of checks that were not needed.
+    assert (finding.result, finding.code) == ("passed", "ok")
+    assert finding.reason == "Nothing of its external mounts is compared. Not looked at: /sys (sysfs)."
+
+
+def test_of_what_is_mounted_below_as_many_are_told_as_can_be_read() -> None:
+    there = {
+        **{f"/k{number}": {**SUM, "left_out": {"": "proc"}} for number in range(12)},
+        "/run": {**SUM, "left_out": {f"user/{number}": "tmpfs" for number in range(12)}},
+    }
+    reason = run({"contents": there}, {"contents": there})["contents"].reason
+    assert "/k11 (proc); /run/user/0 (tmpfs)" in reason
+    assert reason.endswith("/run/user/9 (tmpfs); and 2 more.")
 
 
 def test_what_is_worst_about_contents_is_told() -> None:
