@@ -35,12 +35,13 @@ class ErrorLine:
     """An error line without time and source position.
 
     `process` is the pid that the line begins with (at restore, as the workload sees it), `before` are the lines of the
-    log just before it.
+    log just before it. `is_error` is false for a line that stands in for one, where CRIU wrote no error at all.
     """
 
     text: str
     process: int | None = None
     before: Sequence[str] = ()
+    is_error: bool = True
 
 
 def error_lines(log: str) -> list[str]:
@@ -70,7 +71,7 @@ def errors_in(log: str) -> list[ErrorLine]:
 def first_and_last(text: str) -> list[ErrorLine]:
     """What a text without error lines may tell: its first line and its last two."""
     lines = [line.strip() for line in text.split("\n") if line.strip() and not says_nothing(_text(line))]
-    return [ErrorLine(line) for line in lines[:1] + lines[1:][-2:]]
+    return [ErrorLine(line, is_error=False) for line in lines[:1] + lines[1:][-2:]]
 
 
 def says_nothing(line: str) -> bool:

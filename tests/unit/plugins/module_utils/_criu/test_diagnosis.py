@@ -7,8 +7,23 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import Diagnosis, diagnose
-from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import ErrorLine
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import ErrorLine, first_and_last
+from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import MESSAGES, find
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
+
+GENERAL_LINES = {
+    "timeout": "Timeout reached. Try to interrupt: 0",
+    "no_space": "Can't make x: No space left on device",
+    "no_memory": "Can't make x: Cannot allocate memory",
+    "too_many_files": "Can't make x: Too many open files",
+    "process_crashed": "77 killed by signal 11: Segmentation fault",
+    "process_killed": "77 killed by signal 9: Killed",
+    "script_failed": "Script /x exited with 1",
+    "read_only": "Can't make x: Read-only file system",
+    "access_denied": "Can't make x: Permission denied",
+    "in_use": "Can't make x: File exists",
+    "not_permitted": "Can't make x: Operation not permitted",
+}
 
 PLACES = Places(
     [{"mount_id": 603, "mountpoint": "/"}, {"mount_id": 604, "mountpoint": "/data"}],
@@ -20,6 +35,12 @@ PLACES = Places(
 def of(*lines: str | ErrorLine, exit_status: int = 1) -> list[Diagnosis]:
     errors = [line if isinstance(line, ErrorLine) else ErrorLine(line) for line in lines]
     return diagnose(errors, PLACES, exit_status)
+
+
+def find_code(line: str) -> str:
+    match = find(line)
+    assert match is not None
+    return match.message.code
 
 
 def codes(*lines: str | ErrorLine) -> list[str]:
@@ -87,13 +108,66 @@ def test_what_follows_from_a_cause_is_not_diagnosed() -> None:
 
 
 def test_the_first_cause_comes_first() -> None:
-    assert codes("Timeout reached", "Locking network failed") == ["timeout", "network_lock"]
-    assert codes("Locking network failed", "gremlins", "Timeout reached") == ["network_lock", "timeout"]
+    assert codes("A root task is dead", "Locking network failed") == ["root_process_ended", "network_lock"]
+    assert codes("Locking network failed", "gremlins", "A root task is dead") == ["network_lock", "root_process_ended"]
 
 
 def test_what_tells_little_by_itself_comes_last() -> None:
     assert codes("Can't make x: No space left on device", "Locking network failed") == ["network_lock", "no_space"]
-    assert codes("gremlins", "Can't make x: No space left on device") == ["no_space"]
+    assert codes("Timeout reached", "Locking network failed") == ["network_lock", "timeout"]
+    assert codes("Can't make x: No space left on device") == ["no_space"]
+
+
+@pytest.mark.parametrize("general", GENERAL_LINES.values(), ids=GENERAL_LINES)
+def test_a_general_row_never_speaks_over_criu_s_own_words(general: str) -> None:
+    code = find_code(general)
+    for lines in (["net: The gremlin refused", general], [general, "net: The gremlin refused"]):
+        first, second = of(*lines)
+        assert (first.code, first.what) == ("unknown", "net: The gremlin refused")
+        assert "net: The gremlin refused" in first.sentence
+        assert second.code == code
+        assert first.remedy == second.remedy
+    (alone,) = of(general)
+    assert alone.code == code
+    assert general in alone.sentence
+
+
+def test_each_general_row_has_a_line_here() -> None:
+    assert {message.code for message in MESSAGES if message.general} == set(GENERAL_LINES)
+
+
+def test_words_that_speak_for_themselves_are_the_cause_with_their_place_and_nothing_is_made_up() -> None:
+    (diagnosis,) = of("mnt: The mount 604 has readonly sb")
+    assert (diagnosis.code, diagnosis.what) == ("own_words", "mnt: The mount 604 has readonly sb")
+    assert diagnosis.where == "mount /data (key d, path /srv/data, ID 604)"
+    assert (diagnosis.why, diagnosis.remedy) == (diagnosis.what, "")
+
+
+@pytest.mark.parametrize("error", ["Operation not permitted", "Permission denied", "File exists"])
+def test_words_that_speak_for_themselves_go_before_a_vague_error_of_the_kernel(error: str) -> None:
+    (diagnosis,) = of(f"Can't attach to init: {error}")
+    assert (diagnosis.code, diagnosis.why) == ("own_words", f"Can't attach to init: {error}")
+
+
+def test_an_error_of_the_kernel_that_leaves_no_doubt_goes_before_words_that_speak_for_themselves() -> None:
+    assert codes("Can't write img file: No space left on device") == ["no_space"]
+    assert codes("Can't write img file: Input/output error") == ["own_words"]
+
+
+def test_what_the_table_explains_goes_before_words_that_speak_for_themselves() -> None:
+    assert codes("Can't attach to init: No such process", "Locking network failed") == ["network_lock"]
+
+
+def test_a_process_that_cannot_be_stopped_is_no_reason_to_wait_longer() -> None:
+    lines = ["zombie found while seizing", "Timeout reached. Try to interrupt: 0"]
+    assert codes(*lines) == codes(*reversed(lines)) == ["process_not_stopped"]
+
+
+def test_the_probe_of_iptables_is_never_the_cause() -> None:
+    probe = 'execvp("iptables-restore", ...) failed: No such file or directory'
+    assert codes(probe, "gremlins") == ["unknown"]
+    assert of(probe, "gremlins")[0].what == "gremlins"
+    assert codes(probe, "exited, status=1", "File a has bad build-ID") == ["file_build_differs"]
 
 
 def test_one_failure_told_at_several_levels_is_one_diagnosis() -> None:
@@ -123,6 +197,31 @@ def test_an_unknown_error_is_told_with_the_lines_before() -> None:
     assert diagnosis.where == "process 3 of the workload"
     assert diagnosis.why.endswith("the lines just before it: one | two")
     assert not of("gremlins")[0].why.endswith(": ")
+
+
+def test_an_unknown_error_is_told_with_criu_s_last_error_lines() -> None:
+    (diagnosis,) = of("gremlins", "one", "two", "three", "four")
+    assert diagnosis.what == "gremlins"
+    assert diagnosis.why.endswith(": gremlins; its last lines: two | three | four")
+    assert "last lines" not in of("gremlins")[0].why
+
+
+def test_if_each_error_line_follows_from_something_else_the_last_lines_are_shown() -> None:
+    (diagnosis,) = of("exited, status=1", ErrorLine("Restorer fail 1", 1, ("one", "exited, status=1")))
+    assert (diagnosis.code, diagnosis.what, diagnosis.remedy) == ("unknown", "Restorer fail 1", "")
+    assert diagnosis.why == "CRIU gave no reason; its last lines: one | exited, status=1 | Restorer fail 1"
+
+
+def test_without_any_error_line_the_last_lines_are_shown() -> None:
+    (diagnosis,) = diagnose(first_and_last("one\ntwo\nthree\nfour\n"), PLACES, 1)
+    assert (diagnosis.code, diagnosis.what) == ("unknown", "four")
+    assert diagnosis.why.endswith("four; its last lines: one | three")
+
+
+def test_a_crash_without_any_error_line_is_told_with_the_last_lines() -> None:
+    (diagnosis,) = diagnose(first_and_last("one\ntwo\n"), PLACES, -11)
+    assert (diagnosis.code, diagnosis.what) == ("crashed", "ended by SIGSEGV")
+    assert diagnosis.why.endswith("its last lines: one | two")
 
 
 @pytest.mark.parametrize(

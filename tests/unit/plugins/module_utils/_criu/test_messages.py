@@ -4,16 +4,26 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import error_lines
-from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import MESSAGES, Message, find, is_cause
+from ansible_collections.fleet.criu.plugins.module_utils._criu.message import Message
+from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import (
+    MESSAGES,
+    OWN_WORDS,
+    find,
+    find_own_words,
+    is_cause,
+)
+from ansible_collections.fleet.criu.tests.unit import criu_lines
 
 DIR = "/tmp/.criu.mntns.PdsvIy/mnt-0000000603"
 
-# For each text of each row, in the order of the table, a line as CRIU writes it and what is found in it. Those with an
-# x in front were printed by CRIU 4.1.1 on a test host, the others follow its sources.
-LINES = {
+# For each text of each row a line as CRIU writes it and what is found in it. Those with an x in front were printed by
+# CRIU 4.1.1 on a test host, the others follow its sources. criu_lines.py has more.
+FIRST_LINES = {
     "mount_without_key": [
         # x
         ("Error (criu/mount.c:753): mnt: 604:./data doesn't have a proper root mount", "604 ./data"),
@@ -367,10 +377,6 @@ LINES = {
             ),
             "",
         ),
-        # x
-        ('Error (criu/util.c:641): execvp("iptables-restore", ...) failed: No such file or directory', ""),
-        # x
-        ('Error (criu/util.c:641): execvp("ip6tables-restore", ...) failed: No such file or directory', ""),
     ],
     "network_device": [
         ("Error (criu/net.c:650): net: Unsupported link 5 (type 1 kind wireguard)", "wireguard"),
@@ -444,7 +450,6 @@ LINES = {
     "too_many_files": [
         ("Error (criu/page-pipe.c:101): page-pipe: Can't make pipe for page-pipe: Too many open files", ""),
     ],
-    "process_killed": [("Error (criu/cr-restore.c:1262): 77 killed by signal 9: Killed", "77")],
     "script_failed": [
         # x
         ("Error (criu/action-scripts.c:94): Script exit 3 exited with -1", "exit 3"),
@@ -455,17 +460,56 @@ LINES = {
     "not_permitted": [("Error (criu/a.c:1): Can't do x: Operation not permitted", "")],
 }
 
+LINES = {
+    message.code: [*FIRST_LINES.get(message.code, []), *criu_lines.LINES.get(message.code, [])] for message in MESSAGES
+}
+
 EACH = [
     pytest.param(message, text, *line, id=f"{message.code}: {text}")
     for message in MESSAGES
-    for text, line in zip(message.texts, LINES.get(message.code, []))
+    for text, line in zip(message.texts, LINES[message.code])
 ]
+
+# A row may have several texts for one cause.
+DISTINCT = {text for message in MESSAGES for text in message.texts} | set(OWN_WORDS)
 
 
 def test_each_text_of_the_table_has_a_line_and_each_line_a_text() -> None:
-    assert [(message.code, len(message.texts)) for message in MESSAGES] == [
-        (code, len(lines)) for code, lines in LINES.items()
-    ]
+    assert {message.code: len(message.texts) for message in MESSAGES} == {
+        code: len(lines) for code, lines in LINES.items()
+    }
+    assert set(FIRST_LINES) | set(criu_lines.LINES) == set(LINES)
+    assert list(criu_lines.OWN) == list(OWN_WORDS)
+
+
+def test_at_least_a_hundred_and_fifty_messages_are_covered() -> None:
+    assert len(DISTINCT) == sum(len(message.texts) for message in MESSAGES) + len(OWN_WORDS)
+    assert len(DISTINCT) >= 150
+
+
+@pytest.mark.parametrize(("text", "line", "found"), [(text, *line) for text, line in criu_lines.OWN.items()])
+def test_each_text_that_speaks_for_itself_is_found_by_itself(text: str, line: str, found: str) -> None:
+    (error,) = error_lines(f"{line}\n")
+    fitting = [own for own in OWN_WORDS if re.search(_as_pattern(own), error)]
+    assert text in fitting
+    places = find_own_words(error)
+    assert places is not None
+    assert sorted(" ".join(places.values()).split()) == sorted(found.split())
+    assert is_cause(error)
+    match = find(error)
+    assert match is None or match.message.general
+
+
+@pytest.mark.parametrize("text", OWN_WORDS)
+def test_no_text_that_speaks_for_itself_is_there_in_vain(text: str) -> None:
+    # Without it its line would not be found, or be found by another text with fewer words.
+    (error,) = error_lines(f"{criu_lines.OWN[text][0]}\n")
+    assert next(own for own in OWN_WORDS if re.search(_as_pattern(own), error)) == text
+
+
+def _as_pattern(text: str) -> str:
+    parts = re.split(r"\{[a-z_]+\}|\.\.\.", text)
+    return ".*".join(map(re.escape, parts))
 
 
 @pytest.mark.parametrize("time", ["", "(00.012345) "], ids=["without time", "with time"])
@@ -514,6 +558,18 @@ def test_the_table_has_at_least_the_forty_that_were_asked_for() -> None:
         "Dump files (pid: 236) failed with -1",
         "mnt: Unable to get the root file descriptor of pid 227",
         "Can't write pidfile: File exists",
+        "`- couldn't log 236's stack",
+        "stack 236#0: [<0>] do_wait+0x1",
+        "Restorer abnormal termination for 1",
+        "Can't infect (pid: 236) with parasite",
+        "net: Can't wait or bad status: errno=0, status=65280",
+        "-1 reported by netlink: Operation not permitted",
+        'execvp("iptables-restore", ...) failed: No such file or directory',
+        'execvp("ip6tables-restore", ...) failed: No such file or directory',
+        "iptables-restore -V failed",
+        "Unable to read ip6tables-restore -V output: Success",
+        "sockets: Diag module missing (-2)",
+        "Couldn't save /run/criu.kdat: No such file or directory",
     ],
 )
 def test_what_follows_from_a_failure_is_no_cause(line: str) -> None:
