@@ -34,14 +34,22 @@ class Places:
         """A mount in words, found by its ID or else by its mountpoint."""
         row = self._by_id(mount_id)
         if row is None and mountpoint is None:
-            stranger = ", which is none of the workload's" if self.mounts else ""
-            return f"mount ID {mount_id}{stranger}"
+            return self._known_by_id_alone(mount_id)
+        in_workshop = None if mountpoint is None else _WORKSHOP.fullmatch(mountpoint)
+        if in_workshop is not None and in_workshop.group("mount") is not None:
+            # The folder that CRIU built it in is gone, and tells nobody anything.
+            known_by_id = self._known_by_id_alone(int(in_workshop.group("mount")))
+            below = in_workshop.group("below")
+            return known_by_id if below is None else f"{below} in {known_by_id}"
         place = inside(mountpoint) if mountpoint is not None else str(row["mountpoint"]) if row else ""
         known = self._entry(place)
         details = [f"{name} {known[name]}" for name in ("key", "path") if known.get(name)]
         identity = mount_id if mount_id is not None else self._id(place)
         details += [f"ID {identity}"] if identity is not None else []
         return f"mount {place}" + (f" ({', '.join(details)})" if details else "")
+
+    def _known_by_id_alone(self, mount_id: int | None) -> str:
+        return f"mount ID {mount_id}" + (", which is none of the workload's" if self.mounts else "")
 
     def file(self, path: str) -> str:
         """A file of the workload in words, with its path on this host where that is known."""

@@ -34,6 +34,14 @@ NOTHING = Places()
         (AT_DUMP, 9, "./other", "mount /other (ID 9)"),
         (NOTHING, 9, None, "mount ID 9"),
         (NOTHING, None, ".", "mount /"),
+        (NOTHING, None, "/tmp/.criu.mntns.PdsvIy/mnt-0000000147/for/x", "/for/x in mount ID 147"),
+        (NOTHING, None, "/tmp/.criu.mntns.PdsvIy/mnt-0000000147", "mount ID 147"),
+        (
+            AT_DUMP,
+            None,
+            "/tmp/.criu.mntns.PdsvIy/mnt-0000000147/for/x",
+            "/for/x in mount ID 147, which is none of the workload's",
+        ),
     ],
 )
 def test_a_mount_is_told_with_its_mountpoint_and_key(
