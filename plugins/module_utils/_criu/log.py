@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import diagnose
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import errors_in, first_and_last
@@ -35,7 +36,7 @@ def failure(what: str, completed: Completed, log_file: Path, places: Places | No
     # Before CRIU has opened its log, for example at an option that it does not know, it can only print.
     errors = errors_in(log) or errors_in(printed) or first_and_last(log) or first_and_last(printed)
     diagnoses = diagnose(errors, known, completed.returncode)
-    shown = list(dict.fromkeys(error.text for error in errors))[:MOST_LINES]
+    shown = _first_and_last(list(dict.fromkeys(error.text for error in errors)))
     kept = _keep(log_file)
     said = f"CRIU says: {' | '.join(shown) or 'nothing'}." + (f" The log is {kept}." if kept is not None else "")
     return CommandFailed(
@@ -48,6 +49,12 @@ def failure(what: str, completed: Completed, log_file: Path, places: Places | No
             "rc": completed.returncode,
         },
     )
+
+
+def _first_and_last(lines: Sequence[str]) -> list[str]:
+    # The cause is mostly in the first, and what CRIU gave up at in the last.
+    half = MOST_LINES // 2
+    return list(lines) if len(lines) <= MOST_LINES else [*lines[:half], *lines[-half:]]
 
 
 def _text_of(log_file: Path) -> str:

@@ -155,7 +155,9 @@ def test_only_so_many_errors_are_shown_but_all_are_searched_for_a_remedy(tmp_pat
     lines = [f"Error (a.c:1): number {number}\n" for number in range(MOST_LINES + 5)]
     log.write_text("".join([*lines, "Error (a.c:1): Timeout reached\n"]))
     error = failure("It", Completed(1), log)
-    assert len(error.facts["criu_errors"]) == MOST_LINES
+    shown = error.facts["criu_errors"]
+    assert len(shown) == MOST_LINES
+    assert (shown[0], shown[-1]) == ("number 0", "Timeout reached")
     assert error.remedy == "Raise timeout."
 
 
