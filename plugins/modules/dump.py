@@ -233,8 +233,9 @@ diagnosis:
   contains:
     code:
       description:
-        - The name of the cause, for example V(file_outside). V(unknown) is a message that the collection cannot
-          explain, V(silent) a failure without one, V(crashed) the end of CRIU itself by a signal.
+        - The name of the cause, for example V(file_outside). V(own_words) is a message that speaks for
+          itself, V(unknown) one that the collection cannot explain, V(silent) a failure without one, V(crashed) the
+          end of CRIU itself by a signal.
       type: str
     what:
       description: What failed, in CRIU's words, without time and source position.
@@ -245,7 +246,7 @@ diagnosis:
           say it.
       type: str
     why:
-      description: The reason. For an unknown message, the lines of the log just before it.
+      description: The reason. For an unknown message, the last lines of the log and those just before it.
       type: str
     remedy:
       description: What to do about it; empty if that is not known.
