@@ -36,7 +36,12 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/mount-v2.c:137): mnt-v2: External slavery sharing group (77, 77) has parent (77, 77)", ""),
         ("Error (criu/mount-v2.c:175): mnt-v2: External slavery sharing group collision (77, 77) (77, 77)", ""),
     ],
+    "mounts_differ": [
+        ("Error (criu/mount.c:606): mnt: 77:./data and 77:./data have different set of mounts", ""),
+        ("Error (criu/mount.c:744): mnt: Unable to handle mounts under 77:./data", "77 ./data"),
+    ],
     "file_covered": [
+        ("Error (criu/files-reg.c:1715): Open files on overmounted mounts are not supported yet", ""),
         ("Error (criu/mount.c:4156): mnt: The mount 77 is overmounted so paths are invisible", "77"),
     ],
     "mount_namespaces_nested": [
@@ -120,6 +125,8 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
             "77",
         ),
         ("Error (criu/mount.c:2922): mnt: Unable to move mount ./data -> ./data: No such file or directory", "./data"),
+        ("Error (criu/mount.c:1761): mnt: Unable to mount ./data ./data ./data: No such file or directory", ""),
+        ("Error (criu/mount-v2.c:458): mnt-v2: Unable to mount ./data", ""),
     ],
     "lock_not_restored": [
         ("Error (criu/file-lock.c:320): Can't set lease (fd 77): No such file or directory", ""),
@@ -200,6 +207,9 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
     ],
     "mapping_unsupported": [
         ("Error (criu/proc_parse.c:760): Unsupported mapping found 1f-1f", ""),
+        ("Error (criu/proc_parse.c:753): Nonlinear mapping found 1f-1f", ""),
+        ("Error (criu/proc_parse.c:733): Bogus mapping 0x1f-0x1f (flags: 0x1f vm_file_fd: 77)", ""),
+        ("Error (criu/proc_parse.c:903): Unexpected VMA met (t)", ""),
         ("Error (criu/proc_parse.c:663): Can't handle non-regular mapping on 77's map 1f", "77"),
         ("Error (criu/proc_parse.c:334): Strange file mapped at 1f [./data]:77.77.77", "./data"),
     ],
@@ -208,6 +218,8 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/proc_parse.c:738): Can't open 77's mapfile link 1f: No such file or directory", "77"),
         ("Error (criu/proc_parse.c:415): Failed to resolve mapping 1f filename", ""),
         ("Error (criu/proc_parse.c:509): Can't open map_files: No such file or directory", ""),
+        ("Error (criu/proc_parse.c:303): Failed fstat on map 1f: No such file or directory", ""),
+        ("Error (criu/proc_parse.c:258): Failed fstatat on map 1f: No such file or directory", ""),
     ],
     "asynchronous_io": [
         ("Error (criu/pie/restorer.c:944): Ring setup failed with 77", ""),
@@ -275,6 +287,22 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
     "root_process_ended": [
         ("Error (criu/cr-dump.c:1403): A root task is dead", ""),
     ],
+    "program_of_32_bits": [
+        ("Error (compel/arch/x86/src/lib/infect.c:612): Can't dump task 77 running in 32-bit mode", "77"),
+        ("Error (compel/arch/x86/src/lib/infect.c:617): Can't dump task 77 with LDT descriptors", "77"),
+    ],
+    "shadow_stack": [
+        (
+            (
+                "Error (compel/arch/x86/src/lib/infect.c:284): shstk: can't get shadow stack status for 77: No "
+                "such file or directory"
+            ),
+            "",
+        ),
+        ("Error (criu/arch/x86/include/asm/shstk.h:106): Failed to map shadow stack at 1f: 77", ""),
+        ("Error (criu/arch/x86/include/asm/shstk.h:111): Shadow stack address mismatch: need 1f, got 1f", ""),
+        ("Error (criu/arch/x86/shstk.c:126): Cannot unlock CET for 77 task: No such file or directory", "77"),
+    ],
     "seccomp_not_suspended": [
         ("Error (compel/src/lib/ptrace.c:27): suspending seccomp failed: No such file or directory", ""),
         ("Error (criu/cr-restore.c:1764): failed to suspend seccomp, restore will probably fail...", ""),
@@ -283,6 +311,8 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/pie/restorer.c:546): seccomp: SECCOMP_SET_MODE_FILTER returned 77 on tid 77", ""),
         ("Error (criu/pie/restorer.c:542): seccomp: PR_SET_SECCOMP returned 77 on tid 77", ""),
         ("Error (criu/pie/restorer.c:585): seccomp: SECCOMP_MODE_STRICT returned 77 on tid 77", ""),
+        ("Error (criu/pie/restorer.c:416): sys_seccomp() returned 77", ""),
+        ("Error (criu/seccomp.c:70): couldn't dump seccomp filter: No such file or directory", ""),
         (
             "Error (criu/seccomp.c:149): seccomp: Can't fetch filter on tid_real 77 i 77: No such file or directory",
             "77",
@@ -305,6 +335,19 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (compel/src/lib/infect.c:1296): 77 exited with 77 unexpectedly", "77"),
         ("Error (compel/src/lib/infect.c:1300): 77 was stopped by 77 unexpectedly", "77"),
         ("Error (compel/src/lib/infect.c:711): Unable to connect a transport socket: No such file or directory", ""),
+        (
+            (
+                "Error (compel/src/lib/infect.c:669): Can't accept connection to the transport socket: No such "
+                "file or directory"
+            ),
+            "",
+        ),
+        ("Error (compel/src/lib/infect.c:1632): Task signaled with 77: ./data", ""),
+        ("Error (compel/src/lib/infect-rpc.c:68): Command 77 for daemon failed with 77", ""),
+        ("Error (compel/src/lib/infect-rpc.c:41): Failed to read ack: No such file or directory", ""),
+        ("Error (compel/arch/x86/src/lib/infect.c:540): remote mmap() failed: ./data", ""),
+        ("Error (compel/src/lib/infect.c:792): Can't map remote parasite map: No such file or directory", ""),
+        ("Error (compel/src/lib/infect.c:847): Can't create memfd in victim: No such file or directory", ""),
         ("Error (criu/parasite-syscall.c:219): Can't init thread in parasite 77", "77"),
         ("Error (compel/src/lib/infect.c:1428): The task is not in parasite code", ""),
         ("Error (compel/src/lib/infect.c:1559): Parasite exited with 77", ""),
@@ -322,6 +365,9 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/pie/restorer.c:271): Unable to set fsuid", ""),
         ("Error (criu/pie/restorer.c:283): Unable to set fsgid", ""),
         ("Error (criu/namespaces.c:946): Unable to drop supplementary groups: No such file or directory", ""),
+        ("Error (criu/pie/restorer.c:204): Can't setup supplementary group IDs: 77", ""),
+        ("Error (criu/namespaces.c:1730): setgid failed while joining userns: No such file or directory", ""),
+        ("Error (criu/namespaces.c:1726): setuid failed while joining userns: No such file or directory", ""),
         ("Error (criu/namespaces.c:951): Unable to set user ID: No such file or directory", ""),
         ("Error (criu/namespaces.c:941): Unable to set group ID: No such file or directory", ""),
     ],
@@ -400,6 +446,10 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/ipc_ns.c:590): Failed to create sem set: No such file or directory", ""),
         ("Error (criu/ipc_ns.c:723): Failed to create msg set: No such file or directory", ""),
         ("Error (criu/ipc_ns.c:961): Failed to prepare IPC namespace variables", ""),
+        ("Error (criu/ipc_ns.c:927): Failed to prepare shm segment", ""),
+        ("Error (criu/ipc_ns.c:649): Failed to prepare semaphores set", ""),
+        ("Error (criu/ipc_ns.c:783): Failed to prepare messages queue", ""),
+        ("Error (criu/ipc_ns.c:372): Failed to attach shm: No such file or directory", ""),
     ],
     "shared_memory_in_part": [
         ("Error (criu/shmem.c:355): Sysv shmem 1f with a hole not supported", ""),
@@ -454,6 +504,7 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/pie/parasite-vdso.c:309): vdso: vDSO isn't provided by kernel, but exists in images", ""),
         ("Error (criu/pie/parasite-vdso.c:297): vdso: Can't find vDSO area in image", ""),
         ("Error (criu/pie/restorer.c:1790): Compatible mode without vdso map support", ""),
+        ("Error (criu/pie/restorer.c:1538): Failed to map vdso 77", ""),
     ],
     "mptcp": [
         ("Error (criu/sk-inet.c:103): inet: Unsupported proto 262 for socket 5a", ""),
@@ -631,6 +682,8 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/net.c:3210): net: Unable to write iptables configugration: No such file or directory", ""),
     ],
     "nftables_lock": [
+        ("Error (criu/kerndat.c:1563): Can't create nftables table", ""),
+        ("Error (criu/netfilter.c:321): Cannot generate CRIU's nftables table name", ""),
         ("Error (criu/netfilter.c:276): Locking connection failed using nftables", ""),
     ],
     "network_lock": [
@@ -646,6 +699,9 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/net.c:1617): net: a macvlan parent for ./data is required", "./data"),
         ("Error (criu/net.c:1644): net: couldn't restore macvlan interface ./data via usernsd", "./data"),
         ("Error (criu/net.c:1898): net: Unable to find the 77 master", ""),
+        ("Error (criu/net.c:1469): net: Unknown peer net namespace", ""),
+        ("Error (criu/net.c:547): dumping bridges with attached slaves not supported currently", ""),
+        ("Error (criu/net.c:3514): net: can't get ifindex of ./data: No such file or directory", "./data"),
         (
             "Error (criu/net.c:3795): net: Can't add interface ./data to bridge ./data: No such file or directory",
             "./data",
@@ -686,6 +742,9 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/cgroup.c:2048): cg: cgroupd: Can't move thread 77 into ./data/./data", "./data/./data"),
         ("Error (criu/cgroup.c:1795): cg: Failed accessing cgroup dir ./data: No such file or directory", "./data"),
         ("Error (criu/cgroup.c:1196): cg: couldn't set cgns prefix ./data: No such file or directory", "./data"),
+        ("Error (criu/cgroup.c:296): cg: failed statting cgroup prop ./data: No such file or directory", "./data"),
+        ("Error (criu/cgroup.c:321): cg: Failed scanning ./data: No such file or directory", "./data"),
+        ("Error (criu/cgroup.c:717): cg: couldn't open ./data: No such file or directory", "./data"),
         (
             (
                 "Error (criu/cgroup.c:617): cg: Unable to mount the cgroup (./data) file system: No such file "
@@ -712,6 +771,7 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/cgroup.c:686): cg: controller ./data not found", "./data"),
         ("Error (criu/cgroup.c:291): cg: Failed opening ./data: No such file or directory", "./data"),
         ("Error (criu/cgroup.c:1756): cg: Restoring ./data special property failed", "./data"),
+        ("Error (criu/cgroup.c:648): cg: Unable to mount ./data ./data: No such file or directory", ""),
     ],
     "security_module": [
         ("Error (criu/pie/restorer.c:196): can't write lsm profile 77", ""),
@@ -722,6 +782,15 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/apparmor.c:588): write AA policy ./data in ./data failed: No such file or directory", "./data"),
         ("Error (criu/apparmor.c:604): failed to write policy in AA namespace ./data", "./data"),
         ("Error (criu/apparmor.c:544): failed to create namespace ./data: No such file or directory", "./data"),
+        ("Error (criu/apparmor.c:130): failed to open aa policy ./data: No such file or directory", "./data"),
+        ("Error (criu/apparmor.c:567): couldn't open apparmor load file ./data: No such file or directory", "./data"),
+        ("Error (criu/apparmor.c:442): apparmor parsing failed 77", ""),
+        ("Error (criu/apparmor.c:340): walking AA namespace ./data failed", "./data"),
+        (
+            "Error (criu/lsm.c:182): Unable to set the ./data socket SELinux context: No such file or directory",
+            "./data",
+        ),
+        ("Error (criu/lsm.c:94): Non unconfined selinux contexts not supported ./data", "./data"),
     ],
     "processor": [
         ("Error (criu/arch/x86/crtools.c:395): x86: FPU xsave area present, but host cpu doesn't support it", ""),
@@ -729,6 +798,15 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/arch/x86/cpu.c:52): cpu: missing support fxsave/restore insns", ""),
         ("Error (criu/arch/x86/cpu.c:339): cpu: Image carries unknown capability version 77", ""),
         ("Error (criu/arch/x86/cpu.c:429): cpu: Unknown cpu vendor 77", ""),
+        ("Error (criu/arch/x86/cpu.c:297): cpu: CPU capabilites do not match run time", ""),
+        (
+            (
+                "Error (criu/arch/x86/cpu.c:209): cpu: Size of features in image mismatch one provided by run "
+                "time CPU (77:77)"
+            ),
+            "",
+        ),
+        ("Error (compel/arch/x86/src/lib/cpu.c:257): cpu: Unsupported CPU vendor ./data", "./data"),
         ("Error (criu/arch/x86/cpu.c:323): cpu: Image carries unknown vendor 77", ""),
         ("Error (criu/cr-restore.c:1262): 77 killed by signal 4: Illegal instruction", "77"),
     ],
@@ -789,6 +867,9 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/page-xfer.c:244): page-xfer: The page server doesn't answer: No such file or directory", ""),
         ("Error (criu/page-xfer.c:236): page-xfer: Can't write to page server: No such file or directory", ""),
         ("Error (criu/page-xfer.c:191): page-xfer: Can't write pages to socket: No such file or directory", ""),
+        ("Error (criu/page-xfer.c:1223): page-xfer: Can't read pagemap from socket: No such file or directory", ""),
+        ("Error (criu/page-xfer.c:150): page-xfer: Can't send PSI 77 to server: No such file or directory", ""),
+        ("Error (criu/page-xfer.c:267): page-xfer: A pipe was closed unexpectedly", ""),
         (
             (
                 "Error (criu/page-xfer.c:1623): page-xfer: Error reading data from page server: No such file or "
@@ -819,6 +900,17 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Error (criu/tty.c:1610): tty: Corrupted slave peer 0x1f", ""),
         ("Error (criu/mem.c:1075): VMA-s are not sorted in the image file", ""),
         ("Error (criu/net.c:1048): net: The image file was truncated", ""),
+        ("Error (criu/pstree.c:838): Images currupted or too old criu was used for dump.", ""),
+        ("Error (criu/protobuf.c:101): Failed unpacking object 0x7f00 from ./data", "./data"),
+        ("Error (criu/protobuf.c:76): Read 77 bytes while 77 expected on ./data: No such file or directory", ""),
+        ("Error (criu/protobuf.c:90): Can't read 77 bytes from file ./data: No such file or directory", "./data"),
+        ("Error (criu/pstree.c:590): Parent missed on non-root task with pid 77, image corruption!", ""),
+        ("Error (criu/files-reg.c:2405): Can't find regfile for 0x1f", ""),
+        ("Error (criu/cr-restore.c:3403): Can't read core data for thread 77", "77"),
+        ("Error (criu/cr-restore.c:859): Core task state data missed", ""),
+        ("Error (criu/cr-restore.c:865): Core IDS data missed for non-zombie", ""),
+        ("Error (criu/pstree.c:890): No IDS for root task.", ""),
+        ("Error (criu/seccomp.c:436): seccomp: Corrupted filter index on tid 77 (77 > 77)", ""),
     ],
     "images_of_other_version": [
         ("Error (criu/cr-restore.c:2792): Unknown image format", ""),
@@ -870,6 +962,51 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
 
 OWN: Mapping[str, tuple[str, str]] = {
     "Can't find mount namespace ...": ("Error (criu/mount.c:3490): mnt: Can't find mount namespace 77", ""),
+    "The file system ... is inaccessible": (
+        "Error (criu/mount.c:1200): mnt: The file system 0x1f 0x1f (0x1f) ./data ./data is inaccessible",
+        "",
+    ),
+    "Failed to remount {mount}:{mountpoint} writable": (
+        "Error (criu/mount.c:4134): mnt: Failed to remount 77:./data writable: No such file or directory",
+        "77 ./data",
+    ),
+    "Can't parse {pid}'s mountinfo": ("Error (criu/mount.c:1895): mnt: Can't parse 77's mountinfo", "77"),
+    "Failed to set mount {mount} unbindable": (
+        "Error (criu/mount-v2.c:544): mnt-v2: Failed to set mount 77 unbindable: No such file or directory",
+        "77",
+    ),
+    "FATAL: Peer ... unresolved for ...": ("Error (criu/sk-unix.c:2285): unix: FATAL: Peer 77 unresolved for 77", ""),
+    "in established state": ("Error (criu/sk-unix.c:1814): unix: Non-stream socket 77 in established state", ""),
+    "Wrong shutdown/peer state for ...": ("Error (criu/sk-unix.c:1855): unix: Wrong shutdown/peer state for 77", ""),
+    "Can't create inotify for ...: ...": (
+        "Error (criu/fsnotify.c:664): fsnotify: Can't create inotify for 0x1f: No such file or directory",
+        "",
+    ),
+    "Unable to create a thread: ...": ("Error (criu/pie/restorer.c:2185): Unable to create a thread: 77", ""),
+    "{pid} stopped by signal ...": ("Error (criu/cr-restore.c:1274): 77 stopped by signal 77: ./data", "77"),
+    "process_vm_readv failed": (
+        "Error (criu/page-xfer.c:742): page-xfer: process_vm_readv failed: No such file or directory",
+        "",
+    ),
+    "Unable to spice data": (
+        "Error (criu/page-xfer.c:263): page-xfer: Unable to spice data: No such file or directory",
+        "",
+    ),
+    "Unable to specify ifindex in the target namespace": (
+        "Error (criu/net.c:1367): net: Unable to specify ifindex in the target namespace.",
+        "",
+    ),
+    "join-ns pid namespace not supported": ("Error (criu/namespaces.c:169): join-ns pid namespace not supported", ""),
+    "failed to start usernsd": ("Error (criu/namespaces.c:1501): failed to start usernsd", ""),
+    "Can't read {pid}'s pagemap file: ...": (
+        "Error (criu/pagemap-cache.c:217): pagemap-cache: Can't read 77's pagemap file: No such file or directory",
+        "77",
+    ),
+    "Can't push pipe data: ...": ("Error (criu/pipes.c:462): Can't push pipe data: No such file or directory", ""),
+    "Can't restore ticks/time for timerfd": (
+        "Error (criu/pie/restorer.c:1247): Can't restore ticks/time for timerfd - 77",
+        "",
+    ),
     "No device for {mountpoint}({mount}) mount": (
         "Error (criu/mount.c:2047): mnt: No device for ./data(77) mount",
         "./data 77",

@@ -273,6 +273,9 @@ FILES = (
         "mapping_unsupported",
         (
             "Unsupported mapping found ...",
+            "Nonlinear mapping found ...",
+            "Bogus mapping ...",
+            "Unexpected VMA met",
             "Can't handle non-regular mapping on {pid}'s map",
             "Strange file mapped at ... [{file}]",
         ),
@@ -286,6 +289,8 @@ FILES = (
             "Can't open {pid}'s mapfile link",
             "Failed to resolve mapping ... filename",
             "Can't open map_files",
+            "Failed fstat on map",
+            "Failed fstatat on map",
         ),
         "a file that a process has mapped cannot be opened by CRIU",
         "Run CRIU as root of the host, outside of any container or user namespace, and see that the file is "

@@ -85,6 +85,15 @@ MOUNTS = (
         "Do not skip a mount that others lie on, and run CRIU in the host's own root.",
     ),
     Message(
+        "mounts_differ",
+        (
+            "have different set of mounts",
+            "Unable to handle mounts under {mount}:{mountpoint}",
+        ),
+        "two copies of one mount have different mounts below them, which this CRIU does not support",
+        "Install CRIU 3.16 or later, or unmount in the workload what is mounted below one of them alone.",
+    ),
+    Message(
         "stacked_mounts",
         ("Mount ... has two children with same mountpoint: ... {mount}",),
         "two mounts lie on one mountpoint, which CRIU does not support",
@@ -107,6 +116,7 @@ MOUNTS = (
         "file_covered",
         (
             "Open files on overmounted mounts are not supported yet; mount={mount} fd={descriptor} path={file}",
+            "Open files on overmounted mounts are not supported yet",
             "The mount {mount} is overmounted so paths are invisible",
         ),
         "an open file lies on a mount that another mount covers",
@@ -283,6 +293,8 @@ MOUNTS = (
             "Can't bind remount ... at {mountpoint}: ...",
             "Failed to move mount {mount} from ...",
             "Unable to move mount ... -> {mountpoint}: ...",
+            "mnt: Unable to mount ...",
+            "mnt-v2: Unable to mount ...",
         ),
         "this host does not let it be mounted",
         "See the error at the end of the line: the kernel may lack the file system, or a permission is missing.",

@@ -301,6 +301,8 @@ SOCKETS = (
         "nftables_lock",
         (
             "Locking network failed using nftables",
+            "Can't create nftables table",
+            "Cannot generate CRIU's nftables table name",
             "Locking connection failed using nftables",
         ),
         "the network could not be locked with nftables",
@@ -331,6 +333,9 @@ SOCKETS = (
             "a macvlan parent for {thing} is required",
             "couldn't restore macvlan interface {thing} via usernsd",
             "Unable to find the ... master",
+            "Unknown peer net namespace",
+            "dumping bridges with attached slaves not supported",
+            "can't get ifindex of {thing}: ...",
             "Can't add interface {thing} to bridge ...:",
             "Unable to restore network links",
         ),
