@@ -20,6 +20,10 @@ from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import (
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
 
 LAST_LINES = 3
+# A workload may make CRIU write any number of lines; the cause is in the first or the last of them.
+MOST_ERRORS = 400
+# CRIU tells the process soon after the cause, on its way out of the functions that it was in.
+_LINES_AFTER = 20
 
 UNKNOWN = "unknown"
 OWN_WORDS = "own_words"
@@ -57,6 +61,8 @@ def diagnose(errors: Sequence[ErrorLine], places: Places, exit_status: int) -> l
     What the table explains goes first; else CRIU's words that speak for themselves; else the first line that is not in
     the table, with the last lines; and a general row, which knows no more than an error of the kernel, after those.
     """
+    if len(errors) > MOST_ERRORS:
+        errors = [*errors[: MOST_ERRORS // 2], *errors[-MOST_ERRORS // 2 :]]
     causes = [index for index, error in enumerate(errors) if is_cause(error.text)]
     matches = [(index, find(places.out_of_workshop(errors[index].text))) for index in causes]
     matched = [(index, match) for index, match in matches if match is not None]
@@ -202,7 +208,7 @@ def _where(found: Mapping[str, str], errors: Sequence[ErrorLine], index: int, pl
 
 
 def _of_process(found: Mapping[str, str], errors: Sequence[ErrorLine], index: int) -> str:
-    pid = found.get("pid") or _told_later(errors[index + 1 :])
+    pid = found.get("pid") or _told_later(errors[index + 1 : index + 1 + _LINES_AFTER])
     inner = found.get("inner_pid") or errors[index].process
     return "" if pid is None and inner is None else _process(pid, inner)
 

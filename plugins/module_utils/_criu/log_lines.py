@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Sequence
 
 LINES_BEFORE = 3
+# A path may have 4096 bytes. A line that is much longer is not CRIU's, and would take long to look through.
+LONGEST_LINE = 5000
 
 _TIME = re.compile(r"^\([0-9.]+\)\s*")
 _LINE = re.compile(r"^\s*(?:pie: )?\s*(?:(?P<process>[0-9]+): )?Error \([^)]*\): (?P<text>.*)$")
@@ -56,7 +58,7 @@ def errors_in(log: str) -> list[ErrorLine]:
     """The log's error lines in their order, each with the lines just before it, without those that say nothing."""
     errors = []
     before: list[str] = []
-    for line in log.split("\n"):
+    for line in (whole[:LONGEST_LINE] for whole in log.split("\n")):
         text = _text(line)
         if not text or says_nothing(text):
             continue
@@ -70,7 +72,8 @@ def errors_in(log: str) -> list[ErrorLine]:
 
 def first_and_last(text: str) -> list[ErrorLine]:
     """What a text without error lines may tell: its first line and its last two."""
-    lines = [line.strip() for line in text.split("\n") if line.strip() and not says_nothing(_text(line))]
+    shortened = [line[:LONGEST_LINE] for line in text.split("\n")]
+    lines = [line.strip() for line in shortened if line.strip() and not says_nothing(_text(line))]
     return [ErrorLine(line, is_error=False) for line in lines[:1] + lines[1:][-2:]]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import Diagnosis, diagnose
+from ansible_collections.fleet.criu.plugins.module_utils._criu.diagnosis import MOST_ERRORS, Diagnosis, diagnose
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import ErrorLine, first_and_last
 from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import MESSAGES, find
 from ansible_collections.fleet.criu.plugins.module_utils._criu.places import Places
@@ -156,6 +156,15 @@ def test_an_error_of_the_kernel_that_leaves_no_doubt_goes_before_words_that_spea
 
 def test_what_the_table_explains_goes_before_words_that_speak_for_themselves() -> None:
     assert codes("Can't attach to init: No such process", "Locking network failed") == ["network_lock"]
+
+
+@pytest.mark.parametrize("text", ["gremlin {}", "File {} has bad build-ID", "Can't make {}: Operation not permitted"])
+def test_very_many_lines_take_no_more_time_and_the_first_and_last_are_read(text: str) -> None:
+    many = [text.format(number) for number in range(50 * MOST_ERRORS)]
+    found = of("Locking network failed", *many, "A root task is dead")
+    assert found[0].code == "network_lock"
+    assert "root_process_ended" in {diagnosis.code for diagnosis in found}
+    assert len(found) <= MOST_ERRORS
 
 
 def test_a_process_that_cannot_be_stopped_is_no_reason_to_wait_longer() -> None:

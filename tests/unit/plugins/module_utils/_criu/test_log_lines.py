@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import error_lines
+from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import LONGEST_LINE, error_lines
 
 LOG = """\
 (00.000081) Version: 4.1.1 (gitid 0)
@@ -64,3 +64,7 @@ def test_errors_that_are_never_the_cause_are_left_out(text: str) -> None:
 def test_an_error_that_is_repeated_is_told_once_at_its_first_place() -> None:
     text = "Error (a.c:1): one\nError (a.c:2): two\n(00.1) Error (a.c:3): one\n"
     assert error_lines(text) == ["one", "two"]
+
+
+def test_a_line_that_is_too_long_is_cut() -> None:
+    assert len(error_lines(f"Error (a.c:1): {'Can' * LONGEST_LINE}")[0]) < LONGEST_LINE
