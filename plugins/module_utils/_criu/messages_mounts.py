@@ -21,8 +21,8 @@ MOUNTS = (
         "kernel_filesystem",
         ("FS mnt {kernel_mountpoint} dev ... unsupported id {mount}",),
         "this is a file system of the kernel's own (for example configfs) that CRIU does not make anew by itself",
-        "Unmount it in the workload, or set enable_fs to its type, for example configfs (CRIU's "
-        "--enable-fs), at dump and restore.",
+        "Unmount it in the workload, or name its type in enable_fs, for example configfs (CRIU's "
+        "--enable-fs), when you dump it.",
     ),
     Message(
         "filesystem_unsupported",
