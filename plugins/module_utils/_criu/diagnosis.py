@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import signal
 from dataclasses import asdict, dataclass, replace
-from typing import Container, Mapping, Sequence
+from typing import AbstractSet, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.log_lines import ErrorLine, says_nothing
 from ansible_collections.fleet.criu.plugins.module_utils._criu.messages import (
@@ -94,9 +94,11 @@ def diagnose(errors: Sequence[ErrorLine], places: Places, exit_status: int) -> l
     return [_without_words(exit_status, errors)]
 
 
-def _follows(code: str, told: Container[str]) -> bool:
-    # To wait longer for a process that cannot be stopped helps nobody.
-    return code == "timeout" and "process_not_stopped" in told
+def _follows(code: str, told: AbstractSet[str]) -> bool:
+    # To wait longer for a process that cannot be stopped helps nobody. What CRIU has restored it kills on its way out.
+    return (code == "timeout" and "process_not_stopped" in told) or (
+        code == "process_killed" and bool(told - {UNKNOWN})
+    )
 
 
 def _known(match: Match, errors: Sequence[ErrorLine], index: int, places: Places) -> tuple[Diagnosis, list[str]]:
