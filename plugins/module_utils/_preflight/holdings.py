@@ -208,34 +208,26 @@ def _of_sockets(proc: Proc, init: int, opened: Sequence[Descriptor]) -> Iterator
             yield Holding("socket_unsupported", f"{_process(proc, descriptor.pid)}, {protocol}")
     yield from _of_tables(proc, init, owners)
     known = unix_sockets(proc, init) if owners else {}
+    # A connection that a listener of ours has not accepted yet has no descriptor, but the listener's name.
+    names = {known[inode].name for inode in owners if inode in known and known[inode].state == LISTENS} - {""}
     for inode, descriptor in owners.items():
         if inode in known:
-            yield from _of_unix(proc, descriptor, known[inode], known, owners)
+            peer = known.get(known[inode].peer)
+            is_outside = peer is not None and peer.inode not in owners and peer.name not in names
+            yield from _of_unix(proc, descriptor, known[inode], peer if is_outside else None)
 
 
-def _of_unix(
-    proc: Proc,
-    descriptor: Descriptor,
-    here: UnixSocket,
-    known: Mapping[int, UnixSocket],
-    owners: Mapping[int, Descriptor],
-) -> Iterator[Holding]:
+def _of_unix(proc: Proc, descriptor: Descriptor, here: UnixSocket, outside: UnixSocket | None) -> Iterator[Holding]:
     where = f"{_process(proc, descriptor.pid)}, descriptor {descriptor.number}"
     if here.state == LISTENS:
         if here.waiting:
             yield Holding("unaccepted_connection", f"{where}, {here.name}")
         return
-    peer = known.get(here.peer)
-    if peer is None or here.peer in owners or _waits_inside(peer, known, owners):
+    if outside is None:
         return
-    to = f"to {peer.name}" if peer.name else f"to the socket {peer.inode}, which has no name"
-    kind = "datagram_to_outside" if here.kind == DATAGRAM and peer.name else "stream_to_outside"
-    yield Holding(kind, f"{where}, {to}", path=peer.name)
-
-
-def _waits_inside(peer: UnixSocket, known: Mapping[int, UnixSocket], owners: Mapping[int, Descriptor]) -> bool:
-    # A connection that a listener of ours has not accepted yet has no descriptor.
-    return any(known[inode].state == LISTENS and known[inode].name == peer.name for inode in owners if inode in known)
+    to = f"to {outside.name}" if outside.name else f"to the socket {outside.inode}, which has no name"
+    kind = "datagram_to_outside" if here.kind == DATAGRAM and outside.name else "stream_to_outside"
+    yield Holding(kind, f"{where}, {to}", path=outside.name)
 
 
 def _of_tables(proc: Proc, init: int, owners: Mapping[int, Descriptor]) -> Iterator[Holding]:
