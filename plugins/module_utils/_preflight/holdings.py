@@ -303,7 +303,8 @@ def _of_mounts(proc: Proc, init: int, rows: Sequence[MountRow]) -> Iterator[Hold
         above = by_id.get(row.parent_id)
         if above is not None and above.fstype in _KERNEL_S_OWN and above.mount_id != row.mount_id:
             path = _kernel_s_path(row, above)
-            if path is not None:
+            # What this host does not see itself, such as a container with a part of /sys, says nothing of the other.
+            if path is not None and os.path.lexists(path):
                 yield Holding("missing_mountpoint", row.mountpoint, path=path)
 
 

@@ -159,7 +159,7 @@ def test_init_and_threads_of_the_kernel_are_no_workloads(proc: FakeProc, pid_fil
     assert "the host's own init" in refused(write(pid_file, "1\n"), proc)
     proc.add(42)
     stat = proc.folder / "42" / "stat"
-    stat.write_text(stat.read_text().replace(" S 1 1 1 1 1 1 1 ", " S 2 0 0 0 -1 69238880 1 ", 1))
+    stat.write_text(stat.read_text().replace(" S 1 42 42 1 1 1 1 ", " S 2 0 0 0 -1 69238880 1 ", 1))
     assert stat.read_text().split()[8] == "69238880"
     assert "a thread of the kernel" in refused(write(pid_file, "42\n"), proc)
 

@@ -268,10 +268,12 @@ ROWS = """\
 105 100 0:54 / /sys ro - sysfs sysfs ro
 106 105 0:55 / /sys/firmware ro - tmpfs tmpfs ro
 107 100 0:56 / /dev/mqueue rw - mqueue mqueue rw
+108 105 0:57 / /sys/hidden ro - tmpfs tmpfs ro
 """
 
 
-def test_mounts_over_paths_of_the_kernel_and_queues_are_found(tmp_path: Path) -> None:
+def test_mounts_over_paths_of_the_kernel_and_queues_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "lexists", lambda path: path != "/sys/hidden")
     root = tmp_path / "proc" / "7" / "root"
     (root / "dev" / "mqueue").mkdir(parents=True)
     (root / "dev" / "mqueue" / "orders").touch()
@@ -304,7 +306,7 @@ def test_a_watch_on_an_overlay_is_found_with_its_path(tmp_path: Path) -> None:
         # An ext4, where it has a handle.
         "inotify wd:3 ino:9 sdev:800001 mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:0",
     ]
-    rows = parse(ROWS + "108 100 8:1 / /data rw - ext4 /dev/sda1 rw\n")
+    rows = parse(ROWS + "109 100 8:1 / /data rw - ext4 /dev/sda1 rw\n")
     marks = watched(lines, rows)
     assert [mark.row.mountpoint for mark in marks] == ["/"] * 3
     found = [path for _mark, path in watched_paths(Proc(str(tmp_path / "proc")), 7, marks)]
