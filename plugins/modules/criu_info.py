@@ -90,6 +90,20 @@ problems:
   type: list
   elements: str
   sample: []
+known_problems:
+  description: What this CRIU is known to fail at on this kernel, with what to do about it and where it is known from.
+  returned: if CRIU was found
+  type: list
+  elements: dict
+  sample:
+    - code: sockets_not_dumpable
+      operation: dump
+      needs: sockets
+      what: CRIU before 4.2 cannot dump TCP and UDP sockets on Linux 6.16 or later
+      kernel: "6.16"
+      criu: "4.2"
+      remedy: Install CRIU 4.2 or later, or use a kernel before 6.16.
+      source: release notes of CRIU 4.2; seen with 4.1.1 on Linux 6.18
 host:
   description: The host's own name, as it is in the manifests of its image sets.
   returned: always
@@ -120,6 +134,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import inspect
 from ansible_collections.fleet.criu.plugins.module_utils._criu.folder import free_bytes
+from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import known_problems
 from ansible_collections.fleet.criu.plugins.module_utils._module import run_module
 from ansible_collections.fleet.criu.plugins.module_utils._runner import SubprocessRunner
 
@@ -128,6 +143,9 @@ def info(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     result = inspect(SubprocessRunner(), parameters["criu_path"], parameters["required"], parameters["features"])
     if parameters["images"] is not None:
         result["free_bytes"] = free_bytes(Path(parameters["images"]))
+    if result.get("version"):
+        found = known_problems(platform.release(), result["version"])
+        result["known_problems"] = [pair.as_dict() for pair in found]
     return {"host": platform.node(), "kernel": platform.release(), "architecture": platform.machine(), **result}
 
 

@@ -19,6 +19,7 @@ description:
   - V(criu_features) - both have the features that the workload needs (user and time namespaces, seccomp filters, file
     locks, shared and slave mounts, and others).
   - V(kernel) - the target's is not older; this is a warning.
+  - V(known_pairs) - neither host has a kernel on which its CRIU is known to fail at what it is to do there.
   - V(architecture) - it is the same.
   - V(cpu) - the target's processor has all features in C(/proc/cpuinfo) that programs can use and that the source has.
   - V(security_module) - both have AppArmor, SELinux or neither; a warning if the workload is not confined.

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Iterator, Tuple
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import ENGINE_VERSION
-from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import Facts, Options, numbers
+from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import numbers
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import Facts, Options
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding import (
     Finding,
     failed,

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import FEATURES
+from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import DUMP, RESTORE, known_problems, numbers
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import (
     Facts,
     Options,
     locks_network,
-    numbers,
 )
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding import (
     Finding,
@@ -73,6 +73,23 @@ def kernel(source: Facts, target: Facts, options: Options) -> Finding:
             "Move to a host with the same kernel or a newer one, unless it is known to work.",
         )
     return passed(f"{source['host']} has the kernel {theirs}, {target['host']} has {ours}.")
+
+
+def known_pairs(source: Facts, target: Facts, options: Options) -> Finding:
+    """Neither host has a kernel on which its CRIU is known to fail at what it is to do there."""
+    problems = [
+        (host, pair)
+        for host, operation in ((source, DUMP), (target, RESTORE))
+        for pair in known_problems(host["kernel"], host["criu"].get("version") or "")
+        if pair.operation == operation and not pair.needs and host["criu"].get("version")
+    ]
+    if problems:
+        reasons = [
+            f"{host['host']} has CRIU {host['criu']['version']} on the kernel {host['kernel']}, and {pair.what}"
+            for host, pair in problems
+        ]
+        return failed(problems[0][1].code, f"{listed(reasons)}.", " ".join(pair.remedy for _host, pair in problems))
+    return passed("No pair of kernel and CRIU here is known not to work.")
 
 
 def architecture(source: Facts, target: Facts, options: Options) -> Finding:

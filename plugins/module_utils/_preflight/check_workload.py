@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import SOCKETS, known_problems
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.paths import is_below, join
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents import Difference, differences
-from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import Facts, Options, numbers
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import Facts, Options
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding import (
     Finding,
     failed,
@@ -18,10 +19,6 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.finding impo
     passed,
     warning,
 )
-
-# From this kernel on, CRIU before that version cannot dump TCP and UDP sockets.
-_KERNEL_WITH_OTHER_SOCKETS = (6, 16, 0)
-_CRIU_FOR_OTHER_SOCKETS = (4, 2, 0)
 
 _DIFFER = "contents_differ"
 _OTHER_TIMES = "times_differ"
@@ -199,11 +196,12 @@ def sockets(source: Facts, target: Facts, options: Options) -> Finding:
     version, release = source["criu"].get("version"), source["kernel"]
     if version is None:
         return not_applicable(f"{source['host']} has no CRIU.")
-    if numbers(version) < _CRIU_FOR_OTHER_SOCKETS and numbers(release) >= _KERNEL_WITH_OTHER_SOCKETS:
+    known = next((pair for pair in known_problems(release, version) if pair.needs == SOCKETS), None)
+    if known is not None:
         return failed(
-            "sockets_not_dumpable",
+            known.code,
             f"CRIU {version} cannot dump the {count} TCP and UDP sockets of the workload on the kernel {release}.",
-            f"Install CRIU 4.2 or later on {source['host']}, or let the workload use Unix sockets alone.",
+            f"{known.remedy} Or let the workload use Unix sockets alone.",
         )
     return passed(f"CRIU {version} can dump its {count} TCP and UDP sockets on the kernel {release}.")
 

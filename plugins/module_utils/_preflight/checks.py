@@ -23,6 +23,7 @@ CHECKS: Mapping[str, Callable[[Facts, Facts, Options], Finding]] = {
     "criu_version": check_hosts.criu_version,
     "criu_features": check_hosts.criu_features,
     "kernel": check_hosts.kernel,
+    "known_pairs": check_hosts.known_pairs,
     "architecture": check_hosts.architecture,
     "cpu": check_hosts.cpu,
     "security_module": check_hosts.security_module,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import Any, Mapping
 
@@ -109,13 +108,6 @@ def require_facts(source: Facts) -> None:
             f"not {FORMAT}).",
             "Pass the 'facts' unaltered, and use the same version of the collection for both calls.",
         )
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """The first numbers of a version or a kernel release, to be compared: (6, 12, 0) for `6.12.0-1-amd64`."""
-    match = re.match(r"[0-9]+(?:\.[0-9]+){0,2}", version)
-    found = [int(part) for part in match.group(0).split(".")] if match else []
-    return tuple([*found, 0, 0, 0][:3])
 
 
 def locks_network(source: Facts) -> bool:

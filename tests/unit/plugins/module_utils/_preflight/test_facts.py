@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import numbers
 from ansible_collections.fleet.criu.plugins.module_utils._engine import registry
 from ansible_collections.fleet.criu.plugins.module_utils._errors import CriuError, EngineMissing, WorkloadNotFound
 from ansible_collections.fleet.criu.plugins.module_utils._preflight import engine, units
-from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import numbers, source_facts, target_facts
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import source_facts, target_facts
 from ansible_collections.fleet.criu.tests.unit import playing_engine
 from ansible_collections.fleet.criu.tests.unit.fake_engine import FakeEngine
 from ansible_collections.fleet.criu.tests.unit.fakes import FakeCriu, FakeProc
