@@ -112,8 +112,8 @@ def predict_all(
 ) -> list[list[Verdict]]:
     """The same for a workload with nested mount namespaces: the rows of its root mount namespace, then the others'.
 
-    Keys and auto detection are for the root mount namespace alone. A mount of a nested one can still be bound from a
-    mount with a key on the same superblock there.
+    Keys are for the root mount namespace alone. A mount of a nested one can still be bound from a mount with a key on
+    the same superblock there, and auto detection looks at it too.
     """
     tree = _Tree(namespaces, host_rows, settings)
     return [[tree.verdict(row) for row in rows] for rows in namespaces]
@@ -170,21 +170,29 @@ class _Tree:
         # A bind of one of its folders is made again from it, like any other.
         if row.device in self._settings.devices and row.root == "/" and row.fstype not in self._known:
             return Verdict(DEVICE, f"its superblock {row.device} has a key, and is mounted anew from a block device")
-        return self._detected(row) if self._settings.auto is not None and not is_nested else None
+        return self._detected(row) if self._settings.auto is not None else None
 
     def _detected(self, row: MountRow) -> Verdict | None:
+        # As CRIU's mount.c does, find_best_external_match and resolve_external_mounts.
         auto = self._settings.auto
-        # CRIU goes through its own mountinfo from the first line on.
         candidates = sorted(
-            (entry for folder in folders_of(row.root) for entry in self._host.get((row.device, folder), ())),
+            (
+                entry
+                for folder in folders_of(row.root)
+                for entry in self._host.get((row.device, folder), ())
+                if _have_one_source(row, entry[1])
+            ),
             key=lambda entry: entry[0],
         )
         if auto is None or not candidates:
             return None
         if (row.shared is not None and not auto.shared) or (row.master is not None and not auto.masters):
             return None
+        # CRIU has the last line first, ends at a peer, and is left with the first line if there is none.
         peers = [entry for entry in candidates if _is_peer(row, entry[1])]
-        _line, host = (peers or candidates)[0]
+        _line, host = peers[-1] if peers else candidates[0]
+        if row.master is not None and row.master not in (host.shared, host.master):
+            return None
         path = join(host.mountpoint, relative(row.root, host.root))
         return Verdict(AUTO, f"auto detection takes it for {path} of this host, and writes that into the images", path)
 
@@ -207,7 +215,12 @@ class _Tree:
     def _holds(self, source: MountRow, row: MountRow) -> bool:
         # A whole file system that CRIU cannot mount anew is no help, however often it is mounted.
         is_given = id(source) in self._outside or source.fstype in self._known
-        return source is not row and is_given
+        is_external = any(self._is_external(each) for each in (source, row))
+        return source is not row and is_given and (is_external or _have_one_source(source, row))
+
+    def _is_external(self, row: MountRow) -> bool:
+        given = self._outside.get(id(row))
+        return given is not None and given.kind != ROOT
 
     def _around(self, row: MountRow) -> Iterator[MountRow]:
         # The mounts of the same superblock whose root is that of this one, or a parent of it.
@@ -225,6 +238,11 @@ class _Tree:
             UNREACHABLE_SHARING,
             f"it is a slave of the host's peer group {row.master}, which CRIU can only take from a mount with a key",
         )
+
+
+def _have_one_source(one: MountRow, other: MountRow) -> bool:
+    # The same device under two names is two superblocks to CRIU (mount.c, mounts_sb_equal).
+    return (one.source, one.fstype) == (other.source, other.fstype)
 
 
 def _is_peer(row: MountRow, host: MountRow) -> bool:

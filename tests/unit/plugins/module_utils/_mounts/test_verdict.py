@@ -277,7 +277,37 @@ def test_auto_detection_prefers_a_mount_of_the_same_peer_group() -> None:
     ],
 )
 def test_auto_detection_of_shared_and_slave_mounts_needs_its_flags(tag: str, auto: Auto, kind: str) -> None:
-    assert kinds(DATA.replace(" - ", f" {tag} - "), auto=auto) == [kind]
+    host = HOST + "26 21 8:1 /srv /seven rw shared:7 - ext4 /dev/sda1 rw\n"
+    host += "27 21 8:1 /srv /eight rw shared:8 - ext4 /dev/sda1 rw\n"
+    assert kinds(DATA.replace(" - ", f" {tag} - "), host=host, auto=auto) == [kind]
+
+
+def test_auto_detection_leaves_a_slave_whose_master_the_host_s_mount_lacks() -> None:
+    slave = DATA.replace(" - ", " master:9 - ")
+    assert kinds(slave, auto=Auto(masters=True)) == [UNREACHABLE_SHARING]
+    # A slave of the same master will do (resolve_external_mounts in CRIU's mount.c).
+    host = "".join(line.replace(" - ", " master:9 - ") + "\n" for line in HOST.splitlines())
+    assert kinds(slave, host=host, auto=Auto(masters=True)) == [AUTO]
+
+
+def test_of_several_peers_auto_detection_takes_the_last_line() -> None:
+    host = HOST + "".join(
+        f"{number} 21 8:1 /srv /peer{number} rw shared:7 - ext4 /dev/sda1 rw\n" for number in (26, 27)
+    )
+    (found,) = predicted(DATA.replace(" - ", " shared:7 - "), host=host, auto=Auto(shared=True))
+    assert found.path == "/peer27/data"
+
+
+def test_the_same_device_under_another_name_is_another_superblock() -> None:
+    renamed = DATA.replace("/dev/sda1", "/dev/disk/by-label/data")
+    assert kinds(renamed, auto=Auto()) == [NO_PROPER_ROOT]
+    assert kinds(renamed, keys={"/data": "k"}) == [EXTERNAL]
+    inside = "102 100 8:1 /srv/box/etc /other rw - ext4 /dev/{} rw"
+    assert kinds(inside.format("sda1")) == [INTERNAL]
+    assert kinds(inside.format("mapper/sda1")) == [NO_PROPER_ROOT]
+    # What has a key is not asked for its name.
+    below = DATA.replace("/data", "/data/below").replace("/dev/sda1", "/dev/disk/by-label/data").replace("101 ", "103 ")
+    assert kinds(DATA, below, keys={"/data": "k"}) == [EXTERNAL, INTERNAL]
 
 
 def test_auto_detection_finds_nothing_on_another_superblock_and_a_key_goes_before_it() -> None:
