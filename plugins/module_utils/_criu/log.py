@@ -20,6 +20,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._trusted import Untrust
 MOST_LINES = 12
 # What went wrong is at its end.
 _LONGEST = 32 << 20
+_DUMP = "dump"
 LOG_FOLDER = Path("/var/log/fleet.criu")
 # Where others than root may write /var/log, as the group syslog does on Ubuntu.
 OTHER_LOG_FOLDER = Path("/var/lib/fleet.criu/log")
@@ -69,12 +70,18 @@ def _keep(log_file: Path) -> Path | None:
     if not log_file.is_file():
         return None
     try:
-        kept = _log_folder() / f"{log_file.parent.name}-{log_file.name}"
+        kept = _log_folder() / _kept_name(log_file)
         shutil.copyfile(log_file, kept)
         kept.chmod(0o600)
     except (CriuError, OSError):
         return log_file
     return kept
+
+
+def _kept_name(log_file: Path) -> str:
+    # The folder is named after what was done, but for that of a handoff's dump, which is in the one that is.
+    folder = log_file.parent if log_file.parent.name != _DUMP else log_file.parent.parent
+    return f"{folder.name}-{log_file.name}"
 
 
 def _log_folder() -> Path:

@@ -115,6 +115,15 @@ def test_the_log_of_a_later_failure_replaces_the_one_before(tmp_path: Path, host
     assert (host / "log" / f"{tmp_path.name}-dump.log").read_text() == "second"
 
 
+def test_the_log_of_a_handoff_s_dump_is_named_after_the_handoff(tmp_path: Path, host: Path) -> None:
+    # All of them lie in a folder of this name, so that each would take the place of the last one's.
+    folder = tmp_path / "redis-20261129T101112-0f0f.source" / "dump"
+    folder.mkdir(parents=True)
+    (folder / "dump.log").write_text(LOG)
+    error = failure("The dump of redis", Completed(1), folder / "dump.log")
+    assert error.facts["log"] == str(host / "log" / "redis-20261129T101112-0f0f.source-dump.log")
+
+
 def test_a_log_that_cannot_be_kept_is_told_where_it_is(tmp_path: Path, host: Path) -> None:
     (host / "log").touch()
     log = tmp_path / "dump.log"
