@@ -15,6 +15,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -128,7 +129,9 @@ class Pair:
 
     def serve(self, stream: SocketStream, module: str) -> None:
         try:
-            serve(stream, module, self.modules, self.folder / "target", pinned=self.pinned)
+            # Each has a folder of its own, as in a handoff: the configuration of its daemon is in there.
+            folder = Path(tempfile.mkdtemp(prefix="target.", dir=self.folder))
+            serve(stream, module, self.modules, folder, pinned=self.pinned)
         except CriuError as error:
             self.refused.append(error)
         finally:
@@ -902,7 +905,7 @@ def test_who_puts_a_symlink_in_the_place_of_a_folder_has_nothing_of_it(
 def test_the_configuration_is_for_its_owner_and_has_one_module(pair: Pair, source: Path, tmp_path: Path) -> None:
     pair.modules["unused"] = "/"
     pair.last([Copy(str(source), "m")])
-    (configuration,) = (tmp_path / "run" / "target").iterdir()
+    (configuration,) = (tmp_path / "run").glob("target.*/*")
     assert configuration.stat().st_mode & 0o777 == 0o600
     lines = configuration.read_text().splitlines()
     assert [line for line in lines if line.startswith("[")] == ["[m]"]
