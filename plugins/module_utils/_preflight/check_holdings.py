@@ -35,6 +35,8 @@ def holdings(source: Facts, target: Facts, options: Options) -> Finding:
     given = {**_given(options), **taken_options(source, options)}
     found = _by_kind(source, target)
     problems = [kind for kind in found if kind.verdict == IMPOSSIBLE or _lacks_option(kind, found[kind], given, source)]
+    # An option is no way out as long as something else has none.
+    problems.sort(key=lambda kind: kind.verdict != IMPOSSIBLE)
     notes = [kind for kind in found if kind not in problems and kind.verdict != OPTION]
     if problems:
         return failed(problems[0].code, _sentences(problems, found), _remedies(problems, source))
