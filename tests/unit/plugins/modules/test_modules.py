@@ -29,7 +29,13 @@ from ansible_collections.fleet.criu.plugins.module_utils._mounts.contents import
 from ansible_collections.fleet.criu.plugins.module_utils._runner import Completed
 from ansible_collections.fleet.criu.plugins.modules import dump
 from ansible_collections.fleet.criu.plugins.modules import restore as restore_module
-from ansible_collections.fleet.criu.tests.unit.fakes import BOOT_ID, FakeCriu, FakeProc, FakeRunner
+from ansible_collections.fleet.criu.tests.unit.fakes import (
+    BOOT_ID,
+    FakeCriu,
+    FakePrivateMounts,
+    FakeProc,
+    FakeRunner,
+)
 
 PID = 42
 MODULES = (
@@ -125,6 +131,8 @@ def scene(tmp_path: Path, host: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(AnsibleModule, "fail_json", fail_json)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(platform, "node", lambda: "node7")
+    # This process must stay in its mount namespace.
+    monkeypatch.setattr(restore_module, "PrivateMounts", FakePrivateMounts)
     return Scene(tmp_path, host, monkeypatch)
 
 
