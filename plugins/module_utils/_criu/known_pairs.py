@@ -85,6 +85,11 @@ def known_problems(kernel: str, criu: str) -> Iterator[Pair]:
             yield pair
 
 
+def stands_against(kernel: str, criu: str, operation: str) -> Iterator[Pair]:
+    """Those of them by which no workload at all can be dumped, or restored, there."""
+    return (pair for pair in known_problems(kernel, criu) if pair.operation == operation and not pair.needs)
+
+
 def numbers(version: str) -> tuple[int, ...]:
     """The first three numbers of a version or a kernel release, to be compared: (6, 12, 0) for `6.12.0-1-amd64`."""
     match = re.match(r"[0-9]+(?:\.[0-9]+){0,2}", version)

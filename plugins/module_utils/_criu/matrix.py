@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import DUMP, RESTORE, known_problems, numbers
+from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import (
+    DUMP,
+    RESTORE,
+    known_problems,
+    numbers,
+    stands_against,
+)
 
 YES = "yes"
 
@@ -35,9 +41,8 @@ def _whether(source: Info, target: Info) -> str:
     if source["architecture"] != target["architecture"]:
         return "no: other architecture"
     for info, operation in ((source, DUMP), (target, RESTORE)):
-        for pair in known_problems(info["kernel"], info["version"]):
-            if pair.operation == operation and not pair.needs:
-                return f"no: {pair.code}"
+        for pair in stands_against(info["kernel"], info["version"], operation):
+            return f"no: {pair.code}"
     if numbers(target["version"]) < numbers(source["version"]):
         return "no: older CRIU"
     return YES + _reservations(source, target)

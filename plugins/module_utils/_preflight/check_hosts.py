@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.fleet.criu.plugins.module_utils._criu.feature import FEATURES
-from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import DUMP, RESTORE, known_problems, numbers
+from ansible_collections.fleet.criu.plugins.module_utils._criu.known_pairs import DUMP, RESTORE, numbers, stands_against
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.facts import (
     Facts,
     Options,
@@ -80,8 +80,8 @@ def known_pairs(source: Facts, target: Facts, options: Options) -> Finding:
     problems = [
         (host, pair)
         for host, operation in ((source, DUMP), (target, RESTORE))
-        for pair in known_problems(host["kernel"], host["criu"].get("version") or "")
-        if pair.operation == operation and not pair.needs and host["criu"].get("version")
+        if host["criu"].get("version")
+        for pair in stands_against(host["kernel"], host["criu"]["version"], operation)
     ]
     if problems:
         reasons = [

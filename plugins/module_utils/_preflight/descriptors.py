@@ -45,10 +45,10 @@ def socket_inode(descriptor: Descriptor) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def has_locks(proc: Proc, descriptor: Descriptor) -> bool:
-    """Whether a file lock is held through it (the `lock` lines of /proc/PID/fdinfo)."""
+def fdinfo(proc: Proc, descriptor: Descriptor) -> list[str]:
+    """The lines of its /proc/PID/fdinfo; none if it was closed meanwhile."""
     path = proc.folder / str(descriptor.pid) / "fdinfo" / str(descriptor.number)
     try:
-        return any(line.startswith(b"lock:") for line in path.read_bytes().split(b"\n"))
+        return path.read_bytes().decode("utf-8", "replace").split("\n")
     except OSError:
-        return False
+        return []

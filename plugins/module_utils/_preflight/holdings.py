@@ -9,7 +9,6 @@ names of protocols (an attribute of each socket) and, by sock_diag(7), the peers
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.fleet.criu.plugins.module_utils._mounts.table import MountRow, parse
-from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors import Descriptor, socket_inode
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors import Descriptor, fdinfo, socket_inode
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.unix_sockets import (
     DATAGRAM,
     LISTENS,
@@ -27,6 +26,7 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.unix_sockets
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.watches import watched, watched_paths
 from ansible_collections.fleet.criu.plugins.module_utils._proc import Proc
 
+FILE_LOCK = "file_lock"
 # Of CRIU, in bytes; --ghost-limit.
 GHOST_LIMIT = 1 << 20
 
@@ -132,21 +132,23 @@ def _of_descriptors(proc: Proc, opened: Sequence[Descriptor]) -> Iterator[Holdin
     mounts: dict[str | None, frozenset[int]] = {}
     for descriptor in opened:
         target = descriptor.target
+        lines = fdinfo(proc, descriptor)
+        if any(line.startswith("lock:") for line in lines):
+            yield Holding(FILE_LOCK, _where(proc, descriptor))
         if target.startswith(_ANONYMOUS):
             if target not in _KNOWN_ANONYMOUS:
                 yield Holding("descriptor_unsupported", _where(proc, descriptor))
             elif target.endswith(("inotify", "fanotify", "fanotify]")):
-                yield from _of_watches(proc, descriptor)
+                yield from _of_watches(proc, descriptor, lines)
         elif target.startswith("/"):
-            yield from _of_path(proc, descriptor, mounts)
+            yield from _of_path(proc, descriptor, lines, mounts)
         elif not _KNOWN_LINKS.match(target):
             yield Holding("descriptor_unsupported", _where(proc, descriptor))
 
 
-def _of_path(proc: Proc, descriptor: Descriptor, mounts: dict[str | None, frozenset[int]]) -> Iterator[Holding]:
-    fields = _fdinfo(proc, descriptor)
-    if any(line.startswith("lock:") for line in fields):
-        yield Holding("file_lock", _where(proc, descriptor))
+def _of_path(
+    proc: Proc, descriptor: Descriptor, lines: Sequence[str], mounts: dict[str | None, frozenset[int]]
+) -> Iterator[Holding]:
     if descriptor.target.startswith(_MEMORY):
         return
     status = _status(proc, descriptor)
@@ -157,7 +159,7 @@ def _of_path(proc: Proc, descriptor: Descriptor, mounts: dict[str | None, frozen
         return
     if stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in _TERMINALS:
         return
-    if not _is_inside(proc, descriptor, fields, mounts):
+    if not _is_inside(proc, descriptor, lines, mounts):
         yield Holding("file_outside", _where(proc, descriptor))
     elif descriptor.target.endswith(_DELETED) and stat.S_ISREG(status.st_mode):
         yield from _of_removed(_where(proc, descriptor), status)
@@ -189,9 +191,9 @@ def _is_known_device(device: int) -> bool:
     )
 
 
-def _of_watches(proc: Proc, descriptor: Descriptor) -> Iterator[Holding]:
+def _of_watches(proc: Proc, descriptor: Descriptor, lines: Sequence[str]) -> Iterator[Holding]:
     rows = parse(proc.mountinfo(descriptor.pid))
-    marks = watched(_fdinfo(proc, descriptor), rows)
+    marks = watched(lines, rows)
     for mark, path in watched_paths(proc, descriptor.pid, marks):
         shown = path or f"inode {mark.inode} on {mark.row.mountpoint}"
         yield Holding("watch_by_path", f"{_where(proc, descriptor)}, {shown}", path=path)
@@ -332,13 +334,6 @@ def _where(proc: Proc, descriptor: Descriptor) -> str:
 def _process(proc: Proc, pid: int) -> str:
     name = proc.status(pid).get("Name", "")
     return f"process {pid}" + (f" ({name})" if name else "")
-
-
-def _fdinfo(proc: Proc, descriptor: Descriptor) -> list[str]:
-    with contextlib.suppress(OSError):
-        path = proc.folder / str(descriptor.pid) / "fdinfo" / str(descriptor.number)
-        return path.read_bytes().decode("utf-8", "replace").split("\n")
-    return []
 
 
 def _status(proc: Proc, descriptor: Descriptor) -> os.stat_result | None:

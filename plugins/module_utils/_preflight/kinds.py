@@ -201,5 +201,3 @@ KINDS = (
         "Load the same modules at the target, or start the workload without these mounts.",
     ),
 )
-
-BY_CODE = {kind.code: kind for kind in KINDS}

@@ -17,10 +17,9 @@ from ansible_collections.fleet.criu.plugins.module_utils._preflight.contents imp
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.descriptors import (
     Descriptor,
     descriptors,
-    has_locks,
     socket_inode,
 )
-from ansible_collections.fleet.criu.plugins.module_utils._preflight.holdings import holdings
+from ansible_collections.fleet.criu.plugins.module_utils._preflight.holdings import FILE_LOCK, holdings
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.left_out import LeftOut
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.mapped import mapped_files
 from ansible_collections.fleet.criu.plugins.module_utils._preflight.sockets import sockets
@@ -43,6 +42,10 @@ def workload_facts(pid: int, proc: Proc) -> dict[str, Any]:
     opened = list(descriptors(proc, pids))
     own = _own_namespaces(pid, proc)
     inodes = {socket_inode(descriptor) for descriptor in opened}
+    held = holdings(proc, pid, pids, opened)
+    needs = set(_needs(proc, pid, pids, own, opened))
+    if any(holding.kind == FILE_LOCK for holding in held):
+        needs.add("fdinfo_lock")
     return {
         "pid": pid,
         "namespaces": own,
@@ -53,11 +56,11 @@ def workload_facts(pid: int, proc: Proc) -> dict[str, Any]:
         "io_uring": [
             f"process {found.pid}, descriptor {found.number}" for found in opened if found.target == _IO_URING
         ],
-        "holdings": [holding.as_dict() for holding in holdings(proc, pid, pids, opened)],
+        "holdings": [holding.as_dict() for holding in held],
         "mapped_files": mapped_files(proc, pid, pids),
         "id_maps": proc.id_maps(pid) if "user" in own else None,
         "has_read_only_root": _has_read_only_root(proc, pid),
-        "needs": sorted(set(_needs(proc, pid, pids, own, opened))),
+        "needs": sorted(needs),
     }
 
 
@@ -144,8 +147,6 @@ def _needs(
     for descriptor in opened:
         if descriptor.target in _DESCRIPTOR_FEATURES:
             yield _DESCRIPTOR_FEATURES[descriptor.target]
-        if has_locks(proc, descriptor):
-            yield "fdinfo_lock"
 
 
 def _is_32_bit(proc: Proc, pid: int) -> bool:

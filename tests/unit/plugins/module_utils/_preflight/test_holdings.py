@@ -73,6 +73,7 @@ REAL = [
     ("pass", "", ""),
     ("keep = open('a', 'w'); fcntl.flock(keep, fcntl.LOCK_EX)", "file_lock", "/a"),
     ("keep = open('a', 'w'); fcntl.lockf(keep, fcntl.LOCK_EX)", "file_lock", "/a"),
+    ("keep = os.pipe(); fcntl.flock(keep[0], fcntl.LOCK_EX)", "file_lock", "pipe:"),
     ("keep = open('a', 'w'); os.remove('a')", "", ""),
     ("keep = open('a', 'w'); os.link('a', 'b'); os.remove('a')", "removed_linked_file", "/a"),
     ("keep = open('a', 'w'); keep.write('x' * 3000000); keep.flush(); os.remove('a')", "large_removed_file", "3"),
